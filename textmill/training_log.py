@@ -1,0 +1,79 @@
+"""The lines that a training run prints, in the words its users know. Pure functions from values to text.
+
+Perplexity lines: the PTB word language model (TensorFlow's `ptb_word_lm.py`). STATS lines and boxes:
+martin-gorner/tensorflow-rnn-shakespeare (`my_txtutils.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+WIDTH = 104
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), nats per token; infinite instead of an overflow."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def epoch_line(epoch: int, learning_rate: float) -> str:
+    return f"Epoch: {epoch + 1} Learning rate: {learning_rate:.{3 if learning_rate >= 0.01 else 6}f}"
+
+
+def progress_line(fraction: float, loss: float, tokens_per_second: float, unit: str) -> str:
+    """`fraction` of the epoch; `loss` is the mean since the epoch began, nats a token."""
+    return f"{fraction:.3f} perplexity: {perplexity(loss):.3f} speed: {tokens_per_second:.0f} {unit}"
+
+
+def epoch_end_line(epoch: int, split: str, loss: float, unigram: float | None) -> str:
+    return f"Epoch: {epoch + 1} {split} Perplexity: {perplexity(loss):.3f}{_beside(unigram)}"
+
+
+def test_line(loss: float, unigram: float | None) -> str:
+    return f"Test Perplexity: {perplexity(loss):.3f}{_beside(unigram)}"
+
+
+def _beside(unigram: float | None) -> str:
+    return "" if unigram is None else f" (counting words alone: {perplexity(unigram):.3f})"
+
+
+def training_stats(batch: int, batches: int, epoch: int, loss: float, accuracy: float) -> str:
+    return (
+        f"TRAINING STATS: batch {batch}/{batches} in epoch {epoch}, "
+        f"batch loss: {loss:.5f}, batch accuracy: {accuracy:.5f}"
+    )
+
+
+def validation_stats(loss: float, accuracy: float) -> str:
+    return f"VALIDATION STATS: loss: {loss:.5f}, accuracy: {accuracy:.5f}"
+
+
+def text_size_line(train: int, valid: int, steps_per_epoch: int, unit: str) -> str:
+    return (
+        f"Training text size is {train:,} {unit} with {valid:,} set aside for validation. "
+        f"There will be {steps_per_epoch:,} batches per epoch"
+    )
+
+
+def view(rows: Sequence[tuple[int, str, str, str, float]], epoch: int) -> str:
+    """Side by side what was read and what was predicted: (index, book, input, predicted, loss) a row, boxed."""
+    lines = []
+    for index, book, given, predicted, loss in rows:
+        where = f"{index:7d} (epoch {epoch}) {_cell(book, 24)}"
+        lines.append(f"{where} │ {_cell(given, 30)} │ {_cell(predicted, 30)} │ loss: {loss:.5f}")
+    width = max(map(len, lines), default=WIDTH)
+    head = f"{'INDEX':>7} {'':9} {'BOOK NAME':24} │ {'TRAINING SEQUENCE':30} │ {'PREDICTED SEQUENCE':30} │ LOSS"
+    return "\n".join([*lines, "└" + "─" * (width - 2) + "┘", head])
+
+
+def sample_box(step: int, tokens_seen: int, text: str) -> str:
+    head = f"──── text after step {step:,} ({tokens_seen:,} tokens seen) "
+    return f"{head:─<{WIDTH}}\n{text.rstrip()}\n{'── end of text ':─<{WIDTH}}"
+
+
+def _cell(text: str, width: int) -> str:
+    """Exactly `width` characters: line feeds shown as a backslash, tabs as a space, the rest made printable."""
+    shown = text.replace("\n", "\\").replace("\t", " ")
+    shown = "".join(c if c.isprintable() else "·" for c in shown)
+    return f"{shown[:width]:{width}}"
