@@ -29,7 +29,8 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         os.replace(beside, path)
         sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise writing_failed(path, error) from error
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -81,7 +82,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 def writing_failed(path: Path, error: OSError) -> Exception:
     """The error to raise for a failed write: full disk and no permission are the machine's, not ours."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentError_(f"no space left to write {path}; free some and start again: nothing is half-written.")
+        return EnvironmentError_(
+            f"no space left to write {path}; free some and start again: nothing is half-written."
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EnvironmentError_(f"no permission to write {path}; choose another output folder.")
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):

@@ -53,10 +53,12 @@ def write(
     details: Mapping[str, Any] | None = None,
     files: Iterable[str] | None = None,
     packages: Iterable[str] = (),
+    known: Mapping[str, dict[str, Any]] | None = None,
 ) -> Manifest:
     """Hash the folder's files (or only `files`, relative paths) and write its manifest, last and atomically.
 
-    `packages` are the libraries whose versions shaped the content.
+    `packages` are the libraries whose versions shaped the content. `known` are entries ({"size", "sha256"}) of files
+    that were hashed as they were written, or before: they are not read again.
     """
     assert kind in KINDS, kind
     if files is None:
@@ -65,7 +67,11 @@ def write(
             for p in folder.rglob("*")
             if p.is_file() and p.name != NAME and not p.name.startswith(".")
         ]
-    entries = {name: {"size": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)} for name in sorted(files)}
+    known = known or {}
+    entries = {
+        name: known.get(name) or {"size": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
+        for name in sorted(files)
+    }
     versions = {"textmill": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in packages}
     made = Manifest(kind, entries, dict(settings or {}), dict(parents or {}), versions, dict(details or {}))
@@ -107,9 +113,13 @@ def read(folder: Path, kind: str, *, verify: bool = False) -> Manifest:
     except (ValueError, KeyError, TypeError):
         raise FolderError(f"{path} is not a textmill manifest; make the {kind} folder anew.") from None
     if found != f"textmill/{kind}":
-        raise FolderError(f"{folder} holds a {str(found).removeprefix('textmill/')}; a {kind} is wanted here.")
+        raise FolderError(
+            f"{folder} holds a {str(found).removeprefix('textmill/')}; a {kind} is wanted here."
+        )
     if version > VERSION:
-        raise FolderError(f"{folder} was written by a newer textmill (manifest version {version}); upgrade textmill to read it.")
+        raise FolderError(
+            f"{folder} was written by a newer textmill (manifest version {version}); upgrade textmill to read it."
+        )
     if digest != manifest.digest:
         raise FolderError(f"{path} was altered: its digest does not fit its files; make the {kind} anew.")
     for name, entry in manifest.files.items():
@@ -131,6 +141,10 @@ def _check_file(folder: Path, kind: str, name: str, entry: dict[str, Any], verif
         raise FolderError(f"the {kind} {folder} lacks {name}; make it anew or copy it whole.")
     size = path.stat().st_size
     if size != entry["size"]:
-        raise FolderError(f"{path} has {size} bytes, its manifest says {entry['size']}; make the {kind} anew or copy it whole.")
+        raise FolderError(
+            f"{path} has {size} bytes, its manifest says {entry['size']}; make the {kind} anew or copy it whole."
+        )
     if verify and sha256_of(path) != entry["sha256"]:
-        raise FolderError(f"{path} was altered: its SHA-256 is not the manifest's; make the {kind} anew or copy it whole.")
+        raise FolderError(
+            f"{path} was altered: its SHA-256 is not the manifest's; make the {kind} anew or copy it whole."
+        )

@@ -72,10 +72,14 @@ class Progress:
         rate = (self.done - self._initial) / max(now - self._started, 1e-9)
         of = f" of {self.total:,} ({self.done / self.total:.0%})" if self.total else ""
         left = f", about {_duration((self.total - self.done) / rate)} left" if self.total and rate else ""
-        return f"{self.label}: {self.done:,}{of} {self.unit}, {rate:,.0f}/s{left}" + (f", {note}" if note else "")
+        return f"{self.label}: {self.done:,}{of} {self.unit}, {rate:,.0f}/s{left}" + (
+            f", {note}" if note else ""
+        )
 
 
 def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return (
+        f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    )

@@ -79,7 +79,9 @@ class Settings:
         for name in cls.kinds():
             key = prefix + name.upper()
             if key in environ:
-                values[name] = _check(cls, name, cls.kinds()[name], environ[key], f"environment variable {key}")
+                values[name] = _check(
+                    cls, name, cls.kinds()[name], environ[key], f"environment variable {key}"
+                )
         values.update(arguments)
         return cls.from_dict(values)
 
@@ -128,7 +130,9 @@ def _check(cls: type, name: str, kind: Any, value: Any, where: str) -> Any:
     try:
         value = _cast(kind, value)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"setting {name!r}{place} is {value!r}, which is not of type {wanted}.") from error
+        raise SettingsError(
+            f"setting {name!r}{place} is {value!r}, which is not of type {wanted}."
+        ) from error
     minimum, maximum, choices = (field.metadata.get(k) for k in ("minimum", "maximum", "choices"))
     if isinstance(value, int | float) and not isinstance(value, bool):
         if value != value:
@@ -138,7 +142,9 @@ def _check(cls: type, name: str, kind: Any, value: Any, where: str) -> Any:
         if maximum is not None and value > maximum:
             raise SettingsError(f"setting {name!r}{place} is {value}; it must be at most {maximum}.")
     if choices is not None and value not in choices:
-        raise SettingsError(f"setting {name!r}{place} is {value!r}; choose one of: {', '.join(map(str, choices))}.")
+        raise SettingsError(
+            f"setting {name!r}{place} is {value!r}; choose one of: {', '.join(map(str, choices))}."
+        )
     return value
 
 

@@ -26,16 +26,20 @@ def progress_line(fraction: float, loss: float, tokens_per_second: float, unit: 
     return f"{fraction:.3f} perplexity: {perplexity(loss):.3f} speed: {tokens_per_second:.0f} {unit}"
 
 
-def epoch_end_line(epoch: int, split: str, loss: float, unigram: float | None) -> str:
-    return f"Epoch: {epoch + 1} {split} Perplexity: {perplexity(loss):.3f}{_beside(unigram)}"
+def epoch_end_line(
+    epoch: int, split: str, loss: float, unigram: float | None = None, unit: str = "wps"
+) -> str:
+    return f"Epoch: {epoch + 1} {split} Perplexity: {perplexity(loss):.3f}{_beside(unigram, unit)}"
 
 
-def test_line(loss: float, unigram: float | None) -> str:
-    return f"Test Perplexity: {perplexity(loss):.3f}{_beside(unigram)}"
+def test_line(loss: float, unigram: float | None = None, unit: str = "wps") -> str:
+    return f"Test Perplexity: {perplexity(loss):.3f}{_beside(unigram, unit)}"
 
 
-def _beside(unigram: float | None) -> str:
-    return "" if unigram is None else f" (counting words alone: {perplexity(unigram):.3f})"
+def _beside(unigram: float | None, unit: str) -> str:
+    """The counting baseline: how well the frequency of each word (or character) alone does."""
+    what = "characters" if unit == "cps" else "words"
+    return "" if unigram is None else f" (counting {what} alone: {perplexity(unigram):.3f})"
 
 
 def training_stats(batch: int, batches: int, epoch: int, loss: float, accuracy: float) -> str:
@@ -63,7 +67,9 @@ def view(rows: Sequence[tuple[int, str, str, str, float]], epoch: int) -> str:
         where = f"{index:7d} (epoch {epoch}) {_cell(book, 24)}"
         lines.append(f"{where} │ {_cell(given, 30)} │ {_cell(predicted, 30)} │ loss: {loss:.5f}")
     width = max(map(len, lines), default=WIDTH)
-    head = f"{'INDEX':>7} {'':9} {'BOOK NAME':24} │ {'TRAINING SEQUENCE':30} │ {'PREDICTED SEQUENCE':30} │ LOSS"
+    head = (
+        f"{'INDEX':>7} {'':9} {'BOOK NAME':24} │ {'TRAINING SEQUENCE':30} │ {'PREDICTED SEQUENCE':30} │ LOSS"
+    )
     return "\n".join([*lines, "└" + "─" * (width - 2) + "┘", head])
 
 

@@ -1,0 +1,70 @@
+"""manifest.json: a folder that is half-written, altered or foreign is refused with one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from textmill import manifest
+from textmill.errors import FolderError
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    (folder / "shards").mkdir(parents=True)
+    (folder / "shards" / "a").write_bytes(b"abc")
+    manifest.write(folder, "corpus", settings={"strict": False}, parents={}, details={"items": []})
+    return folder
+
+
+def test_what_is_written_is_read(corpus: Path) -> None:
+    found = manifest.read(corpus, "corpus", verify=True)
+    assert found.files == {
+        "shards/a": {"size": 3, "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    }
+    assert found.settings == {"strict": False}
+    assert found.versions["textmill"]
+
+
+def test_the_digest_depends_on_content_alone(corpus: Path) -> None:
+    before = manifest.read(corpus, "corpus").digest
+    assert before == manifest.write(corpus, "corpus", details={"else": 1}).digest
+    (corpus / "shards" / "a").write_bytes(b"abd")
+    assert before != manifest.write(corpus, "corpus").digest
+
+
+def test_each_way_to_be_wrong_has_its_line(corpus: Path, tmp_path: Path) -> None:
+    def message(folder: Path, kind: str = "corpus", verify: bool = True) -> str:
+        with pytest.raises(FolderError) as caught:
+            manifest.read(folder, kind, verify=verify)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "no such folder" in message(tmp_path / "nowhere")
+    assert "is not a corpus: it has no manifest.json" in message(tmp_path)
+    assert "holds a corpus; a dataset is wanted" in message(corpus, "dataset")
+    (corpus / "shards" / "a").write_bytes(b"abd")
+    assert "was altered: its SHA-256" in message(corpus)
+    (corpus / "shards" / "a").write_bytes(b"ab")
+    assert "has 2 bytes, its manifest says 3" in message(corpus, verify=False)
+    (corpus / "shards" / "a").unlink()
+    assert "lacks shards/a" in message(corpus, verify=False)
+    value = json.loads((corpus / "manifest.json").read_text())
+    value["files"] = {}
+    (corpus / "manifest.json").write_text(json.dumps(value))
+    assert "was altered" in message(corpus)
+    value["version"] = 99
+    (corpus / "manifest.json").write_text(json.dumps(value))
+    assert "newer textmill" in message(corpus)
+    (corpus / "manifest.json").write_text("{}")
+    assert "not a textmill manifest" in message(corpus)
+
+
+def test_a_path_out_of_the_folder_is_refused(corpus: Path) -> None:
+    (corpus.parent / "secret").write_bytes(b"abc")
+    manifest.write(corpus, "corpus", files=["../secret"])
+    with pytest.raises(FolderError, match="out of the folder"):
+        manifest.read(corpus, "corpus")
