@@ -1,0 +1,168 @@
+"""Where text comes from: a table from an address's scheme to the class that lists and opens its items.
+
+A source knows names and bytes; nothing of texts, encodings or shards (texts.py and ingest.py do). A new kind is one
+file here, one row in SOURCES, and a test class that inherits tests/contracts/source_contract.py.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+import importlib.util
+import re
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from textmill.errors import EnvironmentError_, InputError
+from textmill.files import writing_failed
+from textmill.settings import unknown_name
+
+CHUNK = 1 << 18
+SPOOL = (
+    8 << 20
+)  # downloads and archive members up to this size stay in memory, larger ones go to a temporary file
+
+
+class BadItem(Exception):
+    """An item, or one line of it, that cannot be used: reported and skipped, or under `strict` the end."""
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.line = reason, line
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing a source holds: a text, a table of texts, or an archive of them.
+
+    name: relative to the source's root, posix, NFC; the corpus is sorted by it.
+    open: the raw bytes from their beginning, seekable. May download. A member of a tar only while it is the latest.
+    source: where it came from, without secrets and without this machine's paths.
+    stamp: changes when the bytes change (an ETag, say), known without reading them; "" when there is none.
+    named: the user named it, or its suffix: it is text whatever its suffix.
+    alone: it is all that the address means.
+    problem: why it cannot be opened; "" when it can.
+    """
+
+    name: str
+    open: Callable[[], IO[bytes]]
+    source: str
+    stamp: str = ""
+    named: bool = False
+    alone: bool = False
+    problem: str = ""
+
+
+class Source(abc.ABC):
+    """What an address means. The constructor checks the address and the packages it needs, and reads nothing.
+
+    label: the address as shown in logs and kept in the manifest: no secrets, no path of this machine.
+    tick: called with a short text while something long goes on.
+    """
+
+    label: str
+
+    def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
+        self.address, self.max_bytes, self.ignore = address, max_bytes, ignore
+        self.tick: Callable[[str], None] = lambda note: None
+
+    @abc.abstractmethod
+    def items(self) -> list[Item]:
+        """All items, in any order. Raises InputError when there is nothing at the address."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of SOURCES: the class as "module:name", imported when used, and the package it needs with its hint."""
+
+    path: str
+    package: str = ""
+    hint: str = ""
+
+    def load(self, address: str) -> type[Source]:
+        if self.package and importlib.util.find_spec(self.package) is None:
+            raise EnvironmentError_(f"{address} needs the package {self.package}: {self.hint}.")
+        module, _, name = self.path.partition(":")
+        return getattr(importlib.import_module(f"textmill.sources.{module}"), name)
+
+
+SOURCES: dict[str, Kind] = {
+    "file": Kind("local:LocalSource"),
+    "gcs": Kind("bucket:BucketSource", "gcsfs", "pip install 'textmill[gcs]'"),
+    "gs": Kind("bucket:BucketSource", "gcsfs", "pip install 'textmill[gcs]'"),
+    "http": Kind("web:WebSource"),
+    "https": Kind("web:WebSource"),
+    "memory": Kind("bucket:BucketSource"),
+    "s3": Kind("bucket:BucketSource", "s3fs", "pip install 'textmill[s3]'"),
+    "sample": Kind("sample:SampleSource"),
+}
+
+
+def open_source(address: str, *, max_bytes: int, ignore: Path | None = None) -> Source:
+    """The source an address means: `scheme://…`, `sample:NAME`, or else a path or glob on this machine.
+
+    `ignore` is a folder to leave out (the corpus itself, where it lies below the source).
+    Raises InputError for an unknown scheme, EnvironmentError_ for a package that is not installed.
+    """
+    if not address.strip():
+        raise InputError("no source is given; name a file, folder, glob, archive or address to read.")
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://|(sample):", address)
+    scheme = (found[1] or found[2]).lower() if found else "file"
+    if scheme not in SOURCES:
+        raise InputError(unknown_name("kind of source", f"{scheme}://", [f"{s}://" for s in SOURCES]))
+    return SOURCES[scheme].load(without_secrets(address))(address, max_bytes=max_bytes, ignore=ignore)
+
+
+def without_secrets(address: str) -> str:
+    """An address for people to see: without user, password and query."""
+    address = re.sub(r"(?<=://)[^/?#]*@", "", address)
+    return re.sub(r"[?#].*", "", address) if address.lower().startswith("http") else address
+
+
+def clean_name(name: str) -> str:
+    """A name fit for every file system and for JSON: NFC, and bytes that are not UTF-8 as \\xNN."""
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", name)
+
+
+def is_hidden(name: str) -> bool:
+    """Files that people do not mean: names that begin with a dot, and what macOS adds to archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def spool(chunks: Iterator[bytes], max_bytes: int) -> IO[bytes]:
+    """Copy chunks into a seekable temporary file, in memory while small. Raises BadItem above `max_bytes`."""
+    file = tempfile.SpooledTemporaryFile(SPOOL, prefix="textmill-")  # noqa: SIM115
+    try:
+        size = 0
+        for chunk in chunks:
+            size += len(chunk)
+            if size > max_bytes:
+                raise too_large(max_bytes)
+            _write(file, chunk)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    try:
+        file.write(chunk)
+    except OSError as error:
+        raise writing_failed(Path(tempfile.gettempdir()), error) from error
+
+
+def too_large(max_bytes: int) -> BadItem:
+    return BadItem(f"holds more than {max_bytes:,} bytes; raise max_bytes if that is meant")
+
+
+def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
+    """The rest of a file, in pieces."""
+    while chunk := file.read(CHUNK):
+        yield chunk
