@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import logging
 import os
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -107,6 +108,7 @@ def _open_store(scheme: str) -> Any:
         options["token"] = "anon"
     import fsspec
 
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs the traceback of what it also raises
     if scheme == "memory":
         return fsspec.filesystem(scheme)
     return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from textmill.errors import InputError
-from textmill.settings import unknown_name
 from textmill.sources import Item, Source, clean_name, is_hidden
 
 
@@ -90,5 +90,5 @@ def _nothing_at(path: Path) -> str:
     if not parent.is_dir():
         return f"there is no file or folder {path}: {parent} does not exist."
     names = sorted(entry.name for entry in parent.iterdir())
-    near = unknown_name("file", path.name, names).split(" Known:")[0]
-    return f"there is no file or folder {path}: {near}"
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"there is no file or folder {path}." + (f" Did you mean {near[0]!r}?" if near else "")

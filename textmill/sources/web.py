@@ -105,4 +105,5 @@ def _reason(error: Exception) -> str:
             else "cut short"
         )
     reason = getattr(error, "reason", None) or error
+    reason = getattr(reason, "strerror", None) or reason  # without the number
     return str(reason).splitlines()[0] if str(reason) else type(error).__name__
