@@ -1,0 +1,38 @@
+"""The tokenizers: one file each, one row in TOKENIZERS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from textmill.errors import FolderError
+from textmill.settings import unknown_name
+from textmill.tokenizers.base import Ids, Tokenizer
+from textmill.tokenizers.char import CharTokenizer
+from textmill.tokenizers.folder import digest, read_details
+from textmill.tokenizers.word import WordTokenizer
+
+__all__ = ["TOKENIZERS", "Ids", "Tokenizer", "digest", "encode_document", "load_tokenizer"]
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    "char": CharTokenizer,
+    "word": WordTokenizer,
+}
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer kept in a dataset's or checkpoint's `tokenizer/`."""
+    name = read_details(folder).get("name", "")
+    if name not in TOKENIZERS:
+        raise FolderError(unknown_name("tokenizer", str(name), TOKENIZERS, str(folder)))
+    return TOKENIZERS[name].load(Path(folder))
+
+
+def encode_document(tokenizer: Tokenizer, text: str) -> Ids:
+    """Ids of a whole document, with an end-of-document token if there is one and the text does not bring it."""
+    ids = tokenizer.encode(text)
+    end = tokenizer.end_of_document
+    if end is None or end in ids[-2:]:  # marked-up text ends with <eoepisode> and a line feed
+        return ids
+    return np.append(ids, np.int32(end))
