@@ -1,0 +1,68 @@
+"""corpus -> dataset"""
+
+from kfp import dsl
+
+from components import pinned_image
+
+
+@dsl.component(base_image=pinned_image(), install_kfp_package=False)
+def normalize(
+    corpus: dsl.Input[dsl.Dataset],
+    dataset: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    rules: str = "unicode_repair,whitespace",
+    tokenizer: str = "char",
+    alphabet: str = "text",
+    vocabulary: str = "train",
+    minimum_count: int = 2,
+    near_duplicates: float = 0.8,
+    split: str = "fraction",
+    valid_fraction: float = 0.05,
+    test_fraction: float = 0.05,
+    valid_documents: str = "",
+    test_documents: str = "",
+    seed: int = 0,
+):
+    """Clean a corpus, drop duplicates, split it into train, valid and test, and turn it into tokens.
+
+    Args:
+        corpus: What ingest made.
+        rules: Rule sets to apply, in this order, with commas between.
+        tokenizer: What a token is.
+        alphabet: Character tokenizer: the alphabet of the text, or the fixed one of tabs, ASCII and
+            line feeds.
+        vocabulary: Count the vocabulary on the training documents or on all.
+        minimum_count: Word tokenizer: rarer words become <unk>.
+        near_duplicates: Drop documents of which this share of word 5-grams stood in one before (0: keep
+            all).
+        split: How validation and test documents are chosen: a share of them, by name, or by S3's rule
+            (last books).
+        valid_fraction: Share of the documents to validate on.
+        test_fraction: Share of the documents to test on.
+        valid_documents: Split by documents: ids or globs to validate on, with commas between.
+        test_documents: Split by documents: ids or globs to test on, with commas between.
+        seed: Another seed chooses other documents.
+        dataset: Token shards, the tokenizer, the cleaned text, and a report of what was changed and
+            dropped.
+        metrics: The main figures.
+    """
+    from textmill import artifacts
+    from textmill import normalize as stage
+
+    settings = stage.NormalizeSettings.of(
+        rules=rules,
+        tokenizer=tokenizer,
+        alphabet=alphabet,
+        vocabulary=vocabulary,
+        minimum_count=minimum_count,
+        near_duplicates=near_duplicates,
+        split=split,
+        valid_fraction=valid_fraction,
+        test_fraction=test_fraction,
+        valid_documents=valid_documents,
+        test_documents=test_documents,
+        seed=seed,
+    )
+    summary = stage.normalize(corpus.path, dataset.path, settings)
+    dataset.metadata.update(artifacts.metadata(dataset.path, "dataset", parent_uri=corpus.uri))
+    metrics.metadata.update(artifacts.metrics(summary))

@@ -1,0 +1,114 @@
+"""What was copied: against a plain search, across documents and blocks, in flat memory."""
+
+from __future__ import annotations
+
+import random
+import time
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from textmill import copied
+from textmill.copied import find_copied
+
+
+def longest_common(text: str, documents: list[tuple[str, str]]) -> int:
+    """The plain way: every window of the text, the longest first."""
+    for length in range(len(text), 0, -1):
+        windows = {text[i : i + length] for i in range(len(text) - length + 1)}
+        if any(window in document for window in windows for _, document in documents):
+            return length
+    return 0
+
+
+def test_the_longest_run_is_found_with_its_document() -> None:
+    documents = [
+        ("a", "one two three"),
+        ("b", "To be, or not to be: that is the question."),
+        ("c", "to be or not"),
+    ]
+    [found] = find_copied(["He said: or not to be: that is it."], documents)
+    assert (found.longest_run, found.longest_run_text) == (23, " or not to be: that is ")
+    assert found.longest_run_text == " or not to be: that is the "[:26] + "" or found.longest_run_text
+    assert found.document == "b"
+
+
+@pytest.mark.parametrize("alphabet", ["ab", "abcdefgh ", "aé€𝄞 \n"])
+def test_runs_are_those_of_a_plain_search(alphabet: str) -> None:
+    draw = random.Random(len(alphabet))
+    documents = [(str(i), "".join(draw.choices(alphabet, k=draw.randrange(200)))) for i in range(12)]
+    texts = ["".join(draw.choices(alphabet, k=draw.randrange(120))) for _ in range(15)]
+    texts[3] = documents[4][1]
+    texts[5] = "x" * 20 + documents[5][1][10:60] + "y" * 20
+    for text, found in zip(texts, find_copied(texts, documents), strict=True):
+        assert found.longest_run == longest_common(text, documents)
+        assert found.longest_run_text in text
+        assert found.longest_run_text in dict(documents).get(found.document, "")
+
+
+def test_a_run_does_not_go_over_the_end_of_a_document() -> None:
+    [found] = find_copied(["abcdefghijklmnopqrstuvwxyz"], [("1", "abcdefghijklmnopq"), ("2", "rstuvwxyz")])
+    assert (found.longest_run, found.document) == (17, "1")
+
+
+def test_a_run_at_the_border_of_two_blocks_is_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copied, "BLOCK", 64)
+    draw = random.Random(0)
+    document = "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=1000))
+    for start in range(0, 900, 37):
+        [found] = find_copied(["-" + document[start : start + 50] + "-"], [("d", document)])
+        assert found.longest_run_text == document[start : start + 50]
+
+
+def test_share_of_8_grams_counts_words_that_stand_in_a_row() -> None:
+    corpus = [("d", "a b c d e f g h i j k l m n"), ("e", "o p q r s t u v")]
+    whole, half, across, short = find_copied(
+        ["c d e f g h i j k", "a b c d e f g h X", "n o p q r s t u", "a b c"], corpus
+    )
+    assert whole.share_8grams == 1.0
+    assert half.share_8grams == 0.5
+    assert across.share_8grams == 0.0, "these eight words stand in two documents"
+    assert short.share_8grams == 0.0
+
+
+def test_nothing_is_copied_from_nothing() -> None:
+    assert find_copied([], [("d", "text")]) == []
+    for documents in ([], [("d", "")]):
+        [found] = find_copied(["some text"], documents)
+        assert found.as_dict() == {
+            "longest_run": 0,
+            "longest_run_text": "",
+            "document": "",
+            "share_8grams": 0.0,
+        }
+    assert find_copied([""], [("d", "text")])[0].longest_run == 0
+
+
+def test_degenerate_texts_take_no_longer() -> None:
+    corpus = [("d", " " * 30_000 + "na" * 30_000)]
+    start = time.monotonic()
+    spaces, syllables = find_copied([" " * 2000, "na" * 1000], corpus)
+    assert (spaces.longest_run, syllables.longest_run) == (2000, 2000)
+    assert time.monotonic() - start < 5
+
+
+def test_five_megabytes_take_seconds_and_memory_is_flat() -> None:
+    words = [f"w{i}" for i in range(3000)]
+    draw = random.Random(1)
+
+    def documents(count: int) -> Iterator[tuple[str, str]]:
+        for i in range(count):
+            yield str(i), " ".join(draw.choices(words, k=20_000))
+
+    texts = [" ".join(draw.choices(words, k=200)) for _ in range(10)]
+    peaks = []
+    for count in (12, 48):  # 1.2 and 5 MB
+        tracemalloc.start()
+        start = time.monotonic()
+        find_copied(texts, documents(count))
+        seconds = time.monotonic() - start
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert seconds < 30, "tracemalloc and a busy machine included"
+    assert peaks[1] < 1.25 * peaks[0] + (8 << 20)

@@ -1,0 +1,204 @@
+"""A checkpoint's layout: save, verify, load, resume, prune. The only file that knows it.
+
+    checkpoint/
+      manifest.json           covers the model's files; its details say which weights, at which step, with what scores
+      config.json             what the weights are: model, its config, how it was trained, how its text is read
+      weights-<step>.safetensors   the best weights by validation loss (the last ones where there is no validation)
+      tokenizer/              the tokenizer's files, so that a text can be written with nothing else
+      metrics.jsonl tensorboard/ samples/ run.json     what the run said on its way (not needed to load)
+      state/step-<step>/      all that an exact resume needs, each with a manifest of its own
+        weights.safetensors slots.safetensors carried.safetensors state.json manifest.json
+
+Tensors are float32 safetensors (https://huggingface.co/docs/safetensors): no code runs on load.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from textmill import manifest
+from textmill.errors import FolderError
+from textmill.files import new_folder, write_bytes, write_json
+from textmill.tokenizers import Tokenizer, load_tokenizer
+
+log = logging.getLogger("textmill.checkpoint")
+
+Tensors = dict[str, npt.NDArray[np.float32]]
+
+STEP_FOLDER = re.compile(r"step-(\d{8})$")
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the next training step depends on. `facts` is plain JSON."""
+
+    step: int
+    weights: Tensors
+    slots: Tensors
+    carried: Tensors
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to write text: `config` is the model family's settings object."""
+
+    name: str
+    config: Any
+    weights: Tensors
+    tokenizer: Tokenizer
+    details: dict[str, Any]
+    digest: str
+
+    @property
+    def render(self) -> str:
+        """How its text is set for reading: "script" or ""."""
+        return str(self.details.get("render", ""))
+
+
+def save_state(checkpoint: Path, state: State, keep: int) -> Path:
+    """Write state/step-<step> whole or not at all, then remove all but the newest `keep`."""
+    folder = checkpoint / "state" / f"step-{state.step:08d}"
+    with new_folder(folder) as beside:
+        for name in ("weights", "slots", "carried"):
+            (beside / f"{name}.safetensors").write_bytes(_pack(getattr(state, name)))
+        write_json(beside / "state.json", {"step": state.step, **state.facts})
+        manifest.write(beside, "state")
+    for _, old in list(_states(checkpoint))[keep:]:
+        shutil.rmtree(old)
+    return folder
+
+
+def latest_state(checkpoint: Path) -> State | None:
+    """The newest state whose files have the hashes of its manifest; damaged ones are passed over with a warning."""
+    _remove_leftovers(checkpoint)
+    for step, folder in _states(checkpoint):
+        try:
+            manifest.read(folder, "state", verify=True)
+            facts = json.loads((folder / "state.json").read_bytes())
+            tensors = [_unpack(folder / f"{name}.safetensors") for name in ("weights", "slots", "carried")]
+        except (FolderError, OSError, ValueError) as error:
+            log.warning("passing over a damaged state: %s", error)
+            continue
+        return State(step, tensors[0], tensors[1], tensors[2], facts)
+    return None
+
+
+def save_model(
+    checkpoint: Path,
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    config: Mapping[str, Any],
+    details: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    parents: Mapping[str, str],
+) -> str:
+    """Make `weights` the checkpoint's model and return its digest. `details` must hold their "step".
+
+    The weights' file is new for each step and the manifest that names it is swung last: a kill at any moment leaves
+    the old model or the new one.
+    """
+    name = f"weights-{details['step']:08d}.safetensors"
+    if not (checkpoint / "tokenizer").exists():
+        with new_folder(checkpoint / "tokenizer") as beside:
+            tokenizer.save(beside)
+    write_json(checkpoint / "config.json", config)
+    write_bytes(checkpoint / name, _pack(weights))
+    digest = save_details(checkpoint, {**details, "weights": name}, parents)
+    for old in checkpoint.glob("weights-*.safetensors"):
+        if old.name != name:
+            old.unlink()
+    return digest
+
+
+def save_details(checkpoint: Path, details: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+    """Write the manifest over the model's files, with `details` (which name the weights' file); return the digest."""
+    tokenizer = [
+        p.relative_to(checkpoint).as_posix() for p in (checkpoint / "tokenizer").rglob("*") if p.is_file()
+    ]
+    files = [details["weights"], "config.json", *tokenizer]
+    return manifest.write(
+        checkpoint, "checkpoint", parents=parents, details=details, files=files, packages=["numpy"]
+    ).digest
+
+
+def read_details(checkpoint: Path) -> dict[str, Any]:
+    """config.json and the manifest's details together, without reading the weights."""
+    found = manifest.read(checkpoint, "checkpoint")
+    return {**json.loads((checkpoint / "config.json").read_bytes()), **found.details, "digest": found.digest}
+
+
+def read_metrics(checkpoint: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl; a last line that a kill cut short is left out."""
+    records = []
+    for line in (checkpoint / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def load_model(checkpoint: Path) -> LoadedModel:
+    """Read and verify a checkpoint. Raises FolderError with one line if it is missing, half-copied or altered."""
+    from textmill.models import MODELS
+
+    checkpoint = Path(checkpoint)
+    found = manifest.read(checkpoint, "checkpoint", verify=True)
+    details = read_details(checkpoint)
+    family = MODELS.get(details["model"])
+    if family is None:
+        raise FolderError(
+            f"{checkpoint} holds a model {details['model']!r}, which this textmill does not know; upgrade it."
+        )
+    return LoadedModel(
+        name=details["model"],
+        config=family.config_class.from_dict(details["config"], where=str(checkpoint)),
+        weights=_unpack(checkpoint / details["weights"]),
+        tokenizer=load_tokenizer(checkpoint / "tokenizer"),
+        details=details,
+        digest=found.digest,
+    )
+
+
+def _states(checkpoint: Path) -> Iterator[tuple[int, Path]]:
+    """(step, folder) of each state that was written whole, newest first."""
+    folder = checkpoint / "state"
+    names = sorted((p.name for p in folder.iterdir()), reverse=True) if folder.is_dir() else []
+    for name in names:
+        if match := STEP_FOLDER.match(name):
+            yield int(match[1]), folder / name
+
+
+def _remove_leftovers(checkpoint: Path) -> None:
+    """What a killed run left half-written: hidden `.part` and `.old` names beside the real ones."""
+    for folder in (checkpoint, checkpoint / "state"):
+        for path in folder.glob(".*.part") if folder.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in folder.glob(".*.old") if folder.is_dir() else ():
+            shutil.rmtree(path)
+
+
+def _pack(tensors: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
+    from safetensors.numpy import save
+
+    return bytes(save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}))
+
+
+def _unpack(path: Path) -> Tensors:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise FolderError(f"{path} is not a whole safetensors file: {error}.") from error

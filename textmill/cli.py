@@ -1,0 +1,294 @@
+"""The command line: each verb is a stage, or runs a pipeline of stages. Options are made from the stages' settings.
+
+Knows how to read arguments and how to end: one line and the error's exit code, never a traceback for a user's error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from textmill import __version__
+from textmill.errors import InputError, TextmillError
+from textmill.settings import Settings
+
+log = logging.getLogger("textmill")
+
+Folder = click.Path(path_type=Path)
+
+
+class Main(click.Group):
+    """Turns our errors into one line; lists the verbs in the order of the way of the text."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except TextmillError as error:
+            if context.params.get("verbose"):
+                raise
+            click.echo(f"textmill: {error}", err=True)
+            context.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("textmill: stopped.", err=True)
+            context.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            context.exit(0)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="textmill")
+@click.option("-v", "--verbose", is_flag=True, help="Say more, and show the traceback of an error.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+def main(verbose: bool, quiet: bool) -> None:
+    """From a body of text to a trained, measured text generator.
+
+    \b
+    The stages, each from folders to a folder:
+      ingest      SOURCE     -> corpus        files, archives, URLs, buckets
+      normalize   CORPUS     -> dataset       rules, duplicates, split, tokens
+      train       DATASET    -> checkpoint    char-GRU or word-LSTM; goes on where it was stopped
+      generate    CHECKPOINT -> texts         new text, and what of it was copied
+    Or all of them at once, as a compiled pipeline:  textmill run quickstart
+    """
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    log.setLevel(level)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def settings_options(
+    cls: type[Settings], section: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add one option for each setting, and --config FILE; the command gets them merged as `settings`.
+
+    An argument wins over the environment (TEXTMILL_<SECTION>_<NAME>), which wins over the file, then the default.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(config: Path | None, assignments: tuple[str, ...] = (), **values: Any) -> None:
+            given = {name: values.pop(name) for name in cls.kinds() if name in values}
+            given = {name: value for name, value in given.items() if value is not None}
+            if assignments:
+                given["overrides"] = _assignments(assignments)
+            command(settings=cls.resolve(given, file=config, section=section), **values)
+
+        wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
+        wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+        for field in reversed(dataclasses.fields(cls)):
+            wrapped = _option(cls, field)(wrapped)
+        note = f"YAML file with these settings below the key {section}."
+        return click.option("--config", type=Folder, help=note)(wrapped)
+
+    return decorate
+
+
+def _option(cls: type[Settings], field: dataclasses.Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    flag = f"--{field.name.replace('_', '-')}"
+    help = field.metadata["help"]
+    if field.name == "overrides":
+        return click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help=help)
+    default = getattr(cls(), field.name)
+    if isinstance(default, bool):
+        return click.option(
+            f"{flag}/--no-{flag[2:]}", field.name, default=None, help=f"{help}  [{_word(default)}]"
+        )
+    shown = ",".join(map(str, default)) if isinstance(default, list) else default
+    metavar = (
+        "|".join(field.metadata["choices"]) if field.metadata["choices"] else type(default).__name__.upper()
+    )
+    note = f"  [{shown}]" if shown not in ("", None) else ""
+    return click.option(flag, field.name, default=None, metavar=metavar, help=help + note)
+
+
+def _word(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _assignments(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE pairs, values read as YAML."""
+    import yaml
+
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"{pair!r} is not of the form NAME=VALUE.")
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"the value of {pair!r} is not valid YAML.") from error
+    return values
+
+
+def _texts(pairs: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE pairs, values as they stand: the pipeline's file knows their types."""
+    for pair in pairs:
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise InputError(f"{pair!r} is not of the form NAME=VALUE.")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _stage(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"textmill.{module}"), name)
+
+
+def _say_done(what: str, folder: Path, figures: dict[str, Any]) -> None:
+    shown = ", ".join(f"{k} {_figure(v)}" for k, v in figures.items() if isinstance(v, int | float | str))
+    log.info("%s in %s: %s", what, folder, shown)
+
+
+def _figure(value: Any) -> str:
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
+
+
+def _add_stages() -> None:
+    """The stages' verbs. Their settings are light to import; what they compute with is imported when they run."""
+    from textmill.generate import GenerateSettings
+    from textmill.ingest import IngestSettings
+    from textmill.normalize import NormalizeSettings
+    from textmill.train_settings import TrainSettings
+
+    @main.command()
+    @click.argument("source")
+    @click.option(
+        "-o", "--out", type=Folder, default=Path("corpus"), show_default=True, help="The corpus folder."
+    )
+    @settings_options(IngestSettings, "ingest")
+    def ingest(source: str, out: Path, settings: IngestSettings) -> None:
+        """Read SOURCE into a corpus folder; only what changed is read again.
+
+        \b
+        SOURCE is a file, a folder, a glob, an archive (.zip .tar .tar.gz .tar.zst), a compressed file (.gz .zst),
+        http(s)://, s3://, gs://, or sample:play, sample:posts, sample:episodes. Texts are .txt, .csv and .jsonl.
+        """
+        _say_done("corpus", out, _stage("ingest", "ingest")(source, out, settings))
+
+    @main.command()
+    @click.argument("corpus", type=Folder)
+    @click.option(
+        "-o", "--out", type=Folder, default=Path("dataset"), show_default=True, help="The dataset folder."
+    )
+    @settings_options(NormalizeSettings, "normalize")
+    def normalize(corpus: Path, out: Path, settings: NormalizeSettings) -> None:
+        """Clean a corpus, drop duplicates, split it and turn it into tokens."""
+        _say_done("dataset", out, _stage("normalize", "normalize")(corpus, out, settings))
+
+    @main.command()
+    @click.argument("dataset", type=Folder)
+    @click.option(
+        "-o",
+        "--out",
+        type=Folder,
+        default=Path("checkpoint"),
+        show_default=True,
+        help="The checkpoint folder.",
+    )
+    @settings_options(TrainSettings, "train")
+    def train(dataset: Path, out: Path, settings: TrainSettings) -> None:
+        """Train a model; stopped or killed, the same command goes on from the last saved state.
+
+        Presets: char-gru tiny, small, shakespeare; word-lstm tiny, test, small, medium, large.
+        """
+        _say_done("checkpoint", out, _stage("train", "train")(dataset, out, settings))
+
+    @main.command()
+    @click.argument("checkpoint", type=Folder)
+    @click.option(
+        "-o", "--out", type=Folder, default=Path("texts"), show_default=True, help="The texts folder."
+    )
+    @click.option("--prompts", type=Folder, help="File with a prompt a line, or .jsonl with a field prompt.")
+    @click.option(
+        "--dataset", type=Folder, help="The dataset it was trained on: tells what of the text was copied."
+    )
+    @settings_options(GenerateSettings, "generate")
+    def generate(
+        checkpoint: Path, out: Path, prompts: Path | None, dataset: Path | None, settings: GenerateSettings
+    ) -> None:
+        """Write new texts with a trained model."""
+        _say_done(
+            "texts",
+            out,
+            _stage("generate", "generate")(checkpoint, out, settings, prompts=prompts, dataset=dataset),
+        )
+        click.echo((out / "texts.txt").read_text(encoding="utf-8").rstrip())
+
+    @main.command()
+    @click.argument("checkpoint", type=Folder)
+    @settings_options(GenerateSettings, "generate")
+    def play(checkpoint: Path, settings: GenerateSettings) -> None:
+        """Write text to the terminal without end, wrapped at 100, until Ctrl-C."""
+        _stage("play", "play")(checkpoint, settings)
+
+    @main.command()
+    @click.option("--dataset", type=Folder, required=True)
+    @click.option("--checkpoint", type=Folder, required=True)
+    @click.option("--texts", type=Folder, required=True)
+    @click.option(
+        "-o", "--out", type=Folder, default=Path("report.html"), show_default=True, help="The HTML file."
+    )
+    def report(dataset: Path, checkpoint: Path, texts: Path, out: Path) -> None:
+        """Make one HTML page of a run: losses, samples, what was copied, settings."""
+        _say_done(
+            "report", out, _stage("report", "report")(dataset, checkpoint, texts, out, out.with_suffix(".md"))
+        )
+
+    @main.command()
+    @click.argument("pipeline")
+    @click.option(
+        "-p",
+        "--param",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A parameter of the pipeline; may be repeated.",
+    )
+    @click.option(
+        "-o",
+        "--output",
+        type=Folder,
+        default=Path("out"),
+        show_default=True,
+        help="Where everything is written.",
+    )
+    @click.option("--describe", is_flag=True, help="List the pipeline's parameters and stop.")
+    @click.pass_context
+    def run(
+        context: click.Context, pipeline: str, param: tuple[str, ...], output: Path, describe: bool
+    ) -> None:
+        """Run a compiled pipeline on this machine, as a cluster would: PIPELINE.yaml, or a recipe's name.
+
+        \b
+        Recipes: quickstart, script_train, script_generate, script_word_lstm, play_char_gru.
+        Example: textmill run quickstart --param source=my_texts/ --output out
+        """
+        from textmill.pipeline_file import read_pipeline
+        from textmill.running import run_pipeline
+
+        if describe:
+            click.echo(read_pipeline(pipeline).describe())
+            return
+        verbose = bool(context.parent and context.parent.params["verbose"])
+        run_pipeline(pipeline, _texts(param), output, verbose=verbose)
+
+
+_add_stages()
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""`textmill run`: a compiled pipeline on this machine, through kfp.local's SubprocessRunner.
+
+Everything lies in one output folder, `<output>/<task>/<artifact>`, the same for each run. So a run that was stopped and
+is started again goes on: ingest reads what changed, train goes on from its saved state (TEXTMILL_STATE_ROOT).
+Knows how a task's process is started, stopped and listened to. Knows nothing of what the tasks do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from textmill import errors
+from textmill.child_log import ChildLog, Screen
+from textmill.errors import EnvironmentError_, InputError, Interrupted, TextmillError
+from textmill.files import write_bytes, write_json
+from textmill.pipeline_file import PipelineFile, read_pipeline
+
+FIRST_LINES = 16
+GO_ON = "Give the same command again to go on from there."
+
+
+@dataclass
+class TaskRun:
+    """One task that ran: `outputs` maps an artifact's name to its path."""
+
+    name: str
+    outputs: dict[str, Path] = field(default_factory=dict)
+    state: str = "running"
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made; a path is None where the pipeline makes no such thing."""
+
+    output: Path
+    tasks: list[TaskRun]
+    seconds: float
+    text: Path | None
+    report: Path | None
+    checkpoint: Path | None
+
+
+def run_pipeline(
+    pipeline: str | Path,
+    parameters: Mapping[str, Any],
+    output: Path,
+    *,
+    verbose: bool = False,
+    out: TextIO | None = None,
+) -> RunResult:
+    """Run a compiled pipeline (a YAML file, or the name of a recipe) with all its outputs below `output`.
+
+    `parameters` may be texts, as from a command line. Progress and the closing lines go to `out` (stdout).
+
+    Raises InputError for a wrong pipeline or parameter, before anything runs; the task's own error (InputError,
+    EnvironmentError_, …) where it ended with one; Interrupted after SIGINT or SIGTERM; TextmillError for a task that
+    broke otherwise, its traceback having been shown.
+    """
+    found = read_pipeline(pipeline)
+    arguments = found.arguments(parameters)
+    run = _Run(found, arguments, Path(output).absolute(), Screen(out or sys.stdout), verbose)
+    return run.run()
+
+
+class _Run:
+    def __init__(
+        self, pipeline: PipelineFile, arguments: dict[str, Any], output: Path, screen: Screen, verbose: bool
+    ) -> None:
+        self.pipeline, self.arguments, self.output = pipeline, arguments, output
+        self.screen, self.verbose = screen, verbose
+        self.tasks: list[TaskRun] = []
+        self.children: dict[int, str] = {}  # process group -> task
+        self.stops = 0
+
+    def run(self) -> RunResult:
+        started = time.monotonic()
+        self.screen.line(f"{self.pipeline.name}: {', '.join(self.pipeline.tasks)}")
+        with (
+            _locked(self.output) as lock,
+            self._stopping(),
+            tempfile.TemporaryDirectory(prefix="textmill-") as scratch,
+        ):
+            self.lock, self.scratch = lock, scratch
+            self._clear_single_files()
+            try:
+                self._run_with_kfp()
+            except KeyboardInterrupt:
+                raise Interrupted(f"stopped. {GO_ON}") from None
+            finally:
+                self._write_record(time.monotonic() - started)
+        result = self._result(time.monotonic() - started)
+        self._say_closing(result)
+        return result
+
+    # ------------------------------------------------------------------ kfp
+
+    def _run_with_kfp(self) -> None:
+        """kfp.local with three of its functions replaced: it makes a new folder for each run, prints its own log
+        around the tasks', and leaves a task running when it is stopped itself."""
+        try:
+            from kfp import components, local
+            from kfp.local import executor_input_utils, subprocess_task_handler
+        except ImportError as error:
+            raise EnvironmentError_(
+                "running a pipeline needs kfp; install it with: pip install 'textmill[kfp]'"
+            ) from error
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # of settings that mean something on a cluster only
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(
+                _replaced(executor_input_utils, "get_local_pipeline_resource_name", lambda name: "")
+            )
+            stack.enter_context(_replaced(subprocess_task_handler, "run_local_subprocess", self._run_task))
+            local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(self.output))
+            try:
+                components.load_component_from_file(str(self.pipeline.path))(**self.arguments)
+            except (
+                RuntimeError,
+                NotImplementedError,
+            ) as error:  # what kfp.local cannot do, such as container components
+                raise InputError(f"{self.pipeline.path} cannot run on one machine: {error}") from error
+
+    def _run_task(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        """Run one task's process; return 0. Raises the error that it ended with, so kfp does not retry a typo."""
+        task = _task_of(full_command)
+        self.tasks.append(task)
+        place = f"[{len(self.tasks)}/{len(self.pipeline.tasks)}]"
+        self.screen.line(f"{place} {task.name}")
+        started = time.monotonic()
+        child = ChildLog(self.screen, verbatim=self.verbose)
+        try:
+            code = self._listen(task.name, full_command, {**self._environment(), **(env_vars or {})}, child)
+            if code or self.stops:
+                raise self._error(task.name, code, child)
+            task.state = "done"
+        except BaseException as error:
+            task.state = "stopped" if isinstance(error, Interrupted) else "failed"
+            raise
+        finally:
+            child.close()
+            task.seconds = time.monotonic() - started
+            self.screen.line(f"{place} {task.name}: {task.state} after {spoken_time(task.seconds)}")
+        return code
+
+    def _environment(self) -> dict[str, str]:
+        """PYTHONUNBUFFERED: lines come when they are printed. TMPDIR: a killed task leaves nothing in /tmp."""
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TEXTMILL_STATE_ROOT": str(self.output / ".state")}
+        return {**quiet, **os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": self.scratch}
+
+    def _listen(self, task: str, command: list[str], environment: dict[str, str], child: ChildLog) -> int:
+        """Run the process in a group of its own (a Ctrl-C reaches only us, and we pass it on) and read it to its end.
+
+        It holds the output folder's lock too: should we be killed, nobody starts a second run beside it.
+        """
+        reading, writing = self.screen.channel()
+        with os.fdopen(reading, "rb", buffering=0) as pipe:
+            with os.fdopen(writing, "wb", buffering=0):
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=writing,
+                    env=environment,
+                    start_new_session=True,
+                    pass_fds=(self.lock,),
+                )
+                self.children[process.pid] = task
+            try:
+                while data := _read(pipe):
+                    child.feed(data)
+                return process.wait()
+            finally:
+                del self.children[process.pid]
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+
+    def _error(self, task: str, code: int, child: ChildLog) -> TextmillError:
+        """What the process ended with, as our own error: its last line names the class."""
+        name, message = child.exception()
+        if self.stops:
+            said = message if name.endswith(".Interrupted") else f"stopped. {GO_ON}"
+            return Interrupted(f"{task}: {said}")
+        kind = getattr(errors, name.rpartition(".")[2], None) if name.startswith("textmill.errors.") else None
+        if kind is not None:
+            return kind(f"{task}: {message}")
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            return EnvironmentError_(f"{task} was killed, most likely for want of memory. {GO_ON}")
+        child.show_held()
+        return TextmillError(f"{task} broke (exit code {code}); what it said last stands above.")
+
+    # ------------------------------------------------------------------ stopping
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Pass SIGINT, SIGTERM and SIGHUP on to the task, which saves; the second one kills it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stops += 1
+        if not self.children:
+            raise KeyboardInterrupt
+        for group in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGINT if self.stops == 1 else signal.SIGKILL)
+        if self.stops == 1:
+            self.screen.line(f"stopping {', '.join(self.children.values())}; once more stops at once")
+
+    # ------------------------------------------------------------------ output folder
+
+    def _clear_single_files(self) -> None:
+        """Remove what an earlier run left in files (a report, metrics); folders are the stages' own to go on from."""
+        for path in self.output.glob("*/*"):
+            if path.is_file() and not path.parent.name.startswith("."):
+                path.unlink()
+        (self.output / "report.html").unlink(missing_ok=True)
+
+    def _write_record(self, seconds: float) -> None:
+        tasks = [{"name": t.name, "state": t.state, "seconds": round(t.seconds, 3)} for t in self.tasks]
+        record = {
+            "pipeline": self.pipeline.name,
+            "parameters": self.arguments,
+            "tasks": tasks,
+            "seconds": round(seconds, 3),
+        }
+        write_json(self.output / "run.json", record)
+
+    def _result(self, seconds: float) -> RunResult:
+        made = {name: path for task in self.tasks for name, path in task.outputs.items() if path.exists()}
+        report = made.get("report")
+        if report is not None:  # KFP's artifact has no suffix, and a browser shows such a file as plain text
+            write_bytes(self.output / "report.html", report.read_bytes())
+            report = self.output / "report.html"
+        text = made["texts"] / "texts.txt" if "texts" in made else None
+        return RunResult(self.output, self.tasks, seconds, text, report, made.get("checkpoint"))
+
+    def _say_closing(self, result: RunResult) -> None:
+        if result.text is not None:
+            self.screen.line("")
+            for line in first_lines(result.text):
+                self.screen.line(line)
+        self.screen.line("")
+        self.screen.line(f"{self.pipeline.name} is done after {spoken_time(result.seconds)}.")
+        for name in ("text", "report", "checkpoint"):
+            if (path := getattr(result, name)) is not None:
+                self.screen.line(f"  {name:10}  {_near(path)}")
+
+
+def _task_of(command: list[str]) -> TaskRun:
+    """The task's name and its outputs' paths, from the executor input among its arguments."""
+    inputs = json.loads(command[command.index("--executor_input") + 1])
+    artifacts = inputs["outputs"].get("artifacts", {})
+    outputs = {name: Path(value["artifacts"][0]["uri"]) for name, value in artifacts.items()}
+    return TaskRun(Path(inputs["outputs"]["outputFile"]).parent.name, outputs)
+
+
+def _read(pipe: Any) -> bytes:
+    try:
+        return pipe.read(65536) or b""
+    except OSError:  # a pseudo-terminal whose other end was closed
+        return b""
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    previous = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, previous)
+
+
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[int]:
+    """Hold the output folder's lock (a descriptor that the tasks inherit). Raises InputError if another run has it."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(output / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{output} is a file; choose a folder for the output.") from None
+    except OSError as error:
+        raise EnvironmentError_(
+            f"cannot write in {output}: {error.strerror}; choose another output folder."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise InputError(
+            f"another run is at work in {output}; wait for it, stop it, or choose another output folder."
+        ) from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def first_lines(text: Path, most: int = FIRST_LINES) -> list[str]:
+    """The beginning of a text, as wide as the terminal, with its end marked where it is cut."""
+    lines = text.read_text(encoding="utf-8", errors="replace").strip("\n").split("\n")
+    width = max(40, shutil.get_terminal_size((100, 24)).columns)
+    shown = [
+        line if len(line) <= width else line[: width - 1] + "…"
+        for line in (x.expandtabs(4) for x in lines[:most])
+    ]
+    return [*shown, "…"] if len(lines) > most else shown
+
+
+def _near(path: Path) -> str:
+    """The path as one would type it here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def spoken_time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+__all__ = ["RunResult", "TaskRun", "run_pipeline"]
