@@ -15,7 +15,7 @@ def test_perplexity_lines_are_those_of_ptb_word_lm() -> None:
     )
     assert lines.epoch_end_line(0, "Train", math.log(486.294), None) == "Epoch: 1 Train Perplexity: 486.294"
     assert (
-        lines.test_line(math.log(433.468), math.log(407.0))
+        lines.final_line(math.log(433.468), math.log(407.0))
         == "Test Perplexity: 433.468 (counting words alone: 407.000)"
     )
 

@@ -51,7 +51,7 @@ class Parameter:
             given = _float(given)
         if not isinstance(given, types) or (isinstance(given, bool) and self.kind != "BOOLEAN"):
             raise SettingsError(f"parameter {self.name!r} is {value!r}, which is not {wanted}.")
-        return float(given) if self.kind == "NUMBER_DOUBLE" else given
+        return float(given) if self.kind == "NUMBER_DOUBLE" else given  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ class Settings:
         """Checked settings from keyword arguments.
 
         A whole float where an int is wanted is cast (kfp hands over every number in a dict as float); a text is
-        parsed as YAML where another type is wanted. Raises SettingsError naming the setting, its value and what is accepted.
+        parsed as YAML where another type is wanted. Raises SettingsError naming the setting, its value and what is
+        accepted.
         """
         return cls.from_dict(values)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class ScalarWriter:
-    """One run's scalars in `folder`. `first_step` > 0 tells TensorBoard to forget what a killed run wrote from there on."""
+    """One run's scalars in `folder`. `first_step` > 0 lets TensorBoard forget what a killed run wrote from there on."""
 
     def __init__(self, folder: Path, first_step: int = 0) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog

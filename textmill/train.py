@@ -223,7 +223,8 @@ class _Run:
             if state.facts["identity"][what] != self.identity[what] and self.settings.resume != "changed":
                 raise InputError(
                     f"{self.checkpoint} holds a run with another {what}{self._difference(state, what)}. "
-                    "Choose another checkpoint folder, or resume=changed to go on with the new one, or resume=never to start afresh."
+                    "Choose another checkpoint folder, or resume=changed to go on with the new one, or resume=never "
+                    "to start afresh."
                 )
         return state
 
@@ -447,7 +448,7 @@ class _Run:
         self.engine.restore(weights, last[1], last[2])
         loss, accuracy = self._score(tokens, 1 if len(tokens) <= 200_000 else self.schedule.batch_size)
         self.engine.restore(*last)
-        self._say(lines.test_line(loss, self.unigram.get("test", {}).get("loss"), self.unit))
+        self._say(lines.final_line(loss, self.unigram.get("test", {}).get("loss"), self.unit))
         self._record("test", loss, accuracy)
         return {"loss": loss, "accuracy": accuracy, "perplexity": lines.perplexity(loss)}
 
@@ -548,7 +549,7 @@ class _Stop:
 
 @contextmanager
 def _stopping() -> Iterator[_Stop]:
-    """Turn the first SIGINT or SIGTERM into a request that the loop sees after the step; the second one is immediate."""
+    """Turn the first SIGINT or SIGTERM into a request that the loop sees after the step; the second is immediate."""
     stop = _Stop()
 
     def request(number: int, frame: FrameType | None) -> None:

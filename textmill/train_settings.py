@@ -1,4 +1,4 @@
-"""What a training run is told: the user's settings, the preset's schedule, and what of them a resume must find unchanged."""
+"""What a training run is told: the user's settings, the preset's schedule, and what a resume must find unchanged."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def epoch_end_line(
     return f"Epoch: {epoch + 1} {split} Perplexity: {perplexity(loss):.3f}{_beside(unigram, unit)}"
 
 
-def test_line(loss: float, unigram: float | None = None, unit: str = "wps") -> str:
+def final_line(loss: float, unigram: float | None = None, unit: str = "wps") -> str:
     return f"Test Perplexity: {perplexity(loss):.3f}{_beside(unigram, unit)}"
 
 
