@@ -117,6 +117,14 @@ class RNNDecoder:
         laid = np.ascontiguousarray(matrix.T if name.endswith(".T") else matrix)
         return laid if self.precision == "float32" else tensorflow().cast(laid, "bfloat16")
 
+    def _names(self, slots: int) -> list[str]:
+        """The variables that a step of so many slots reads."""
+        config = self.config
+        one_hot = config.embedding == "one_hot"
+        biases = [f"layer{i}/bias" for i in range(one_hot, config.num_layers)]
+        matrices = [f"{name}.T" if slots > 1 else name for name in self._matrices]
+        return ["rows" if one_hot else "embedding", *biases, *matrices, "output/bias"]
+
     def _multiply(self, x: Any, name: str) -> Any:
         """x [S, K] times a weight matrix [K, N], summed in float32 -> [S, N]."""
         tf = tensorflow()
@@ -176,6 +184,8 @@ class RNNDecoder:
 
     def _build(self, slots: int, variant: Variant) -> Any:
         tf = tensorflow()
+        for name in self._names(slots):  # variables made while tracing would be traced for twice
+            self._read(name)
         allowed = np.zeros(self.config.vocabulary_size, np.float32)
         allowed[list(self.banned)] = -np.inf
 
