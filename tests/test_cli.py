@@ -48,13 +48,15 @@ def test_each_verb_explains_each_option(verb: str) -> None:
         (["run", "quickstart", "-p", "sead=1"], "textmill: unknown parameter 'sead' in pipeline quickstart. Did you"),
     ],
 )
-def test_a_users_error_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    with CliRunner().isolated_filesystem(tmp_path):
-        result = call(*arguments)
-        assert result.exit_code == 2
-        assert result.stderr.startswith(message)
-        assert result.stderr.count("\n") == 1
-        assert not list(Path().iterdir()), "nothing was written"
+def test_a_users_error_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing was written"
 
 
 def test_settings_come_from_a_file_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
