@@ -227,15 +227,29 @@ class Generator:
                 f"the model knows {config.vocabulary_size} tokens and its tokenizer {tokenizer.size}; "
                 "the checkpoint was put together from two runs."
             )
+        self.model: LoadedModel | None = None  # where it came from
         self.tokenizer, self.render = tokenizer, render
         banned = () if tokenizer.unknown is None else (tokenizer.unknown,)
         self.decoder = RNNDecoder(config, weights, precision=precision, banned=banned)
         self._pools: dict[int, Pool] = {}
 
     @classmethod
-    def of(cls, model: LoadedModel, precision: str = "auto") -> Generator:
-        """A generator of a loaded checkpoint."""
-        return cls(model.config, model.weights, model.tokenizer, render=model.render, precision=precision)
+    def open(cls, checkpoint: Path, precision: str = "auto") -> Generator:
+        """A generator of a checkpoint's model; the one opened last is kept, with what it has compiled.
+
+        Raises FolderError for a folder that is no whole checkpoint.
+        """
+        from textmill.checkpoint import load_model
+
+        model = load_model(Path(checkpoint))
+        key = (model.digest, precision)
+        if key not in _opened:
+            _opened.clear()
+            _opened[key] = cls(
+                model.config, model.weights, model.tokenizer, render=model.render, precision=precision
+            )
+            _opened[key].model = model
+        return _opened[key]
 
     # ------------------------------------------------------------------ what it does
 
@@ -278,25 +292,14 @@ class Generator:
         ids = self.tokenizer.encode(text)
         if not len(ids):
             raise InputError("there is nothing to score: the text has no token.")
-        scores = self._feed(np.concatenate([self.start_ids(), ids]).astype(np.int32))
+        scores = self._feed(np.concatenate([start_ids(self.tokenizer), ids]).astype(np.int32))
         return float(scores[-len(ids) :].mean(dtype=np.float64))
-
-    def start_ids(self) -> np.ndarray:
-        """What is fed before a text: the end of a document or line; for words what S1 feeds, id 0 and <eos>."""
-        tokenizer = self.tokenizer
-        if tokenizer.name == "word":
-            newline = tokenizer.encode("\n")
-            return np.concatenate([[0], newline if newline[-1] != tokenizer.unknown else []]).astype(np.int32)
-        if tokenizer.end_of_document is not None:
-            return np.array([tokenizer.end_of_document], np.int32)
-        newline = tokenizer.encode("\n")
-        return np.where(newline == tokenizer.unknown, 0, newline).astype(np.int32)
 
     # ------------------------------------------------------------------ prompts and rendering
 
     def _draft(self, index: int, prompt: str, settings: GenerateSettings) -> _Draft:
         shown = self._as_learned(prompt)
-        ids = np.concatenate([self.start_ids(), self.tokenizer.encode(shown)]).astype(np.int32)
+        ids = np.concatenate([start_ids(self.tokenizer), self.tokenizer.encode(shown)]).astype(np.int32)
         return _Draft(index, prompt, shown, ids, settings, self.tokenizer)
 
     def _as_learned(self, prompt: str) -> str:
@@ -415,6 +418,16 @@ class Generator:
         return np.concatenate(found)
 
 
+def start_ids(tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
+    """What is fed before a text: the end of a document or line; for words what S1 feeds, id 0 and <eos>."""
+    end, newline = tokenizer.end_of_document, tokenizer.encode("\n")
+    if tokenizer.name == "word":
+        return np.append([0], newline[newline != tokenizer.unknown]).astype(np.int32)
+    if end is not None:
+        return np.array([end], np.int32)
+    return np.where(newline == tokenizer.unknown, 0, newline).astype(np.int32)
+
+
 def _seat(waiting: deque[_Draft], slots: list[_Draft | None], controls: Any) -> np.ndarray:
     """Put waiting drafts into free slots; which slots start anew, [S]. A slot left free writes on, unread."""
     fresh = np.zeros(len(slots), np.bool_)
@@ -449,24 +462,23 @@ def generate(
     `dataset`: where the model learned; with it, each text says what of it stands there word for word.
     Raises InputError and FolderError before anything is computed.
     """
-    from textmill.checkpoint import load_model
-
     settings = settings or GenerateSettings()
     _check_target(Path(texts))
     asked = read_prompts(prompts, settings.prompt)
     learned = _open_dataset(dataset)
-    model = load_model(Path(checkpoint))
+    generator = Generator.open(Path(checkpoint), settings.precision)
+    model = generator.model
+    assert model is not None
     if learned and model.details.get("dataset", {}).get("digest") not in (None, learned.digest):
         log.warning(
             "%s is not the dataset that %s learned from; what was copied is sought there", dataset, checkpoint
         )
-    started = time.monotonic()
-    generator = Generator.of(model, settings.precision)
     unknown = _warn_of_unknown(generator, asked)
     total = len(asked) * settings.number * settings.length
+    began = time.monotonic()
     with Progress("generate", total=total, unit=settings.length_unit) as progress:
         written = generator.generate(asked, settings, progress)
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - began
     if learned is not None:
         written = _with_copied(written, learned, generator, settings)
     summary = _summary(written, unknown)
@@ -536,6 +548,7 @@ def sample_text(
 
 
 _sampler: dict[str, Generator] = {}
+_opened: dict[tuple[str, str], Generator] = {}
 
 
 def _check_target(folder: Path) -> None:

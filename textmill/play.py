@@ -19,11 +19,9 @@ def play(
     checkpoint: Path, settings: GenerateSettings | None = None, out: IO[str] | None = None, width: int = WIDTH
 ) -> None:
     """Write to `out` (stdout) until Ctrl-C, lines broken after `width` characters; a length that is set is kept."""
-    from textmill.checkpoint import load_model
-
     settings = settings or GenerateSettings()
     out = out or sys.stdout
-    generator = Generator.of(load_model(Path(checkpoint)), settings.precision)
+    generator = Generator.open(Path(checkpoint), settings.precision)
     endless = "length" not in settings.changed()
     pieces = wrap(generator.stream(settings=settings, endless=endless), width)
     try:

@@ -184,10 +184,6 @@ def _largest_threshold(measure: Any, wanted: Any, size: int, exact: bool = False
         return shift - width, threshold + tf.bitwise.left_shift(reached, shift), left
 
     state = (tf.constant(WEIGHT_BITS - width), tf.zeros_like(wanted, tf.int32), wanted == wanted)
-    if size <= FEW:
-        for _ in range(WEIGHT_BITS // width):
-            state = narrow(*state)
-        return state[1]
     return tf.while_loop(lambda shift, _, left: (shift >= 0) & tf.reduce_any(left), narrow, state)[1]
 
 
@@ -228,5 +224,5 @@ def log_probability(logits: Any, token: Any) -> Any:
     """Log of the model's probability of each row's token: [B, V], [B] -> [B], nats."""
     import tensorflow as tf
 
-    chosen = tf.gather(logits, token, batch_dims=1)
-    return chosen - tf.reduce_logsumexp(logits, axis=-1)
+    shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
+    return tf.gather(shifted, token, batch_dims=1) - tf.math.log(tf.reduce_sum(tf.exp(shifted), axis=-1))

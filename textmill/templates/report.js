@@ -25,7 +25,8 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
     tip.hidden = false;
     const px = (x[0] / width) * frame.width;
     tip.style.left = `${Math.min(Math.max(px + 10, 0), frame.width - tip.offsetWidth)}px`;
-    tip.style.top = `${svg.offsetTop + (top / svg.viewBox.baseVal.height) * frame.height + 8}px`;
+    const above = frame.top - svg.parentElement.getBoundingClientRect().top;
+    tip.style.top = `${above + (top / svg.viewBox.baseVal.height) * frame.height + 8}px`;
   };
   const hide = () => { tip.hidden = true; cross.removeAttribute("d"); };
   svg.addEventListener("pointermove", show);
