@@ -68,7 +68,9 @@ def peak_memory_mb() -> int:
 class Side:
     """One contestant's process. Use as a context manager; `about` is what it said when it was ready."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self.command = name, list(command)
         self.environment = {**os.environ, **(environment or {})}
         self.about: dict[str, Any] = {}
@@ -76,7 +78,12 @@ class Side:
 
     def __enter__(self) -> Side:
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment, cwd=ROOT
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+            cwd=ROOT,
         )
         self.about = self._answer()
         return self
@@ -105,7 +112,9 @@ class Side:
         for line in self.process.stdout:  # type: ignore[union-attr]
             if line.startswith("@"):  # libraries print too
                 return json.loads(line[1:])
-        raise RuntimeError(f"{self.name} ended early with status {self.process.wait()}: {' '.join(self.command)}")
+        raise RuntimeError(
+            f"{self.name} ended early with status {self.process.wait()}: {' '.join(self.command)}"
+        )
 
 
 def measure(sides: Sequence[Side], *, rounds: int, seconds: float) -> list[Side]:
@@ -231,7 +240,12 @@ class Report:
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(
                 json.dumps(
-                    {"title": self.title, "machine": self.machine, "tables": self.tables, "checks": self.checks},
+                    {
+                        "title": self.title,
+                        "machine": self.machine,
+                        "tables": self.tables,
+                        "checks": self.checks,
+                    },
                     indent=2,
                 )
                 + "\n",

@@ -15,11 +15,11 @@ from benchmarks.common import ROOT, Report, Side, measure, peer_python, rows
 from benchmarks.peers.workload import WORKLOADS
 
 BARS = {1: 2.0, 30: 1.2}
-MODES = ("fp32", "bf16", "compile", "compile-bf16")
+MODES = ("fp32", "fp32/1", "bf16", "bf16/1", "compile", "compile/1", "compile-bf16")  # "/1": one thread
 
 
 def sides(workload: str, batch: int, python: str, modes: list[str], top_k: int) -> list[Side]:
-    """Textmill and PyTorch in each of its modes."""
+    """Textmill, and PyTorch in each of the modes, with a thread for each core or with one."""
     own = [
         sys.executable,
         "-m",

@@ -45,7 +45,9 @@ def test_the_model_that_was_saved_last_is_loaded(saved: Path) -> None:
 def test_the_same_weights_have_the_same_bytes_and_digest(saved: Path, tmp_path: Path) -> None:
     model = layout.load_model(saved)
     about = {"model": "char-gru", "config": model.config.as_dict(), "render": ""}
-    digest = layout.save_model(tmp_path, model.weights, about, {"step": 10}, model.tokenizer, {"dataset": "d"})
+    digest = layout.save_model(
+        tmp_path, model.weights, about, {"step": 10}, model.tokenizer, {"dataset": "d"}
+    )
     assert digest == model.digest
 
 

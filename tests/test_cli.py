@@ -40,12 +40,18 @@ def test_each_verb_explains_each_option(verb: str) -> None:
     [
         (["normalize", "nowhere"], "textmill: there is no corpus at nowhere: no such folder.\n"),
         (["ingest", "nowhere.txt"], "textmill: "),
-        (["train", "nowhere", "--preset", "small"], "textmill: there is no dataset at nowhere: no such folder.\n"),
+        (
+            ["train", "nowhere", "--preset", "small"],
+            "textmill: there is no dataset at nowhere: no such folder.\n",
+        ),
         (["train", "x", "--seed", "-1"], "textmill: setting 'seed' is -1; it must be at least 0.\n"),
         (["train", "x", "--set", "epochs"], "textmill: 'epochs' is not of the form NAME=VALUE.\n"),
         (["generate", "nowhere"], "textmill: there is no checkpoint at nowhere: no such folder.\n"),
         (["run", "nowhere.yaml"], "textmill: there is no pipeline at nowhere.yaml: no such file.\n"),
-        (["run", "quickstart", "-p", "sead=1"], "textmill: unknown parameter 'sead' in pipeline quickstart. Did you"),
+        (
+            ["run", "quickstart", "-p", "sead=1"],
+            "textmill: unknown parameter 'sead' in pipeline quickstart. Did you",
+        ),
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(
@@ -59,7 +65,9 @@ def test_a_users_error_is_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir()), "nothing was written"
 
 
-def test_settings_come_from_a_file_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_come_from_a_file_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "mill.yaml"
     file.write_text("ingest: {strikt: true}\n")
     result = call("ingest", "x", "--config", str(file))

@@ -25,7 +25,9 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 def test_the_readme_names_every_recipe_and_no_other() -> None:
     there = {path.stem for path in (ROOT / "pipelines" / "compiled").glob("*.yaml")}
     table = README[README.index("## Recipes") : README.index("## Where things are")]
-    named = {name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
+    named = {
+        name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)
+    }
     assert named == there
 
 

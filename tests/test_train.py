@@ -59,7 +59,9 @@ def run_killed(
 ) -> str:
     """Train, killed at each of `kills` in turn and started again; at last, with `end`, undisturbed to the end."""
     arguments = json.dumps([str(dataset), str(checkpoint), settings, kills, end])
-    done = subprocess.run([sys.executable, "-c", KILLER, arguments], capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, arguments], capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -82,7 +84,9 @@ def assert_same_run(one: Path, other: Path) -> None:
         a, b = getattr(first, name), getattr(second, name)
         assert a.keys() == b.keys()
         for key in a:
-            assert np.array_equal(a[key].view(np.uint32), b[key].view(np.uint32)), f"{name} {key} differs in some bit"
+            assert np.array_equal(a[key].view(np.uint32), b[key].view(np.uint32)), (
+                f"{name} {key} differs in some bit"
+            )
     assert layout.read_details(one)["digest"] == layout.read_details(other)["digest"]
 
 
@@ -120,19 +124,25 @@ def test_tensorboard_reads_the_scalars_that_old_users_know(undisturbed: Path) ->
     assert [s.value for s in events.Scalars("batch_loss")] == pytest.approx(recorded)
 
 
-def test_killed_between_steps_it_ends_bit_equal(undisturbed: Path, char_dataset: Path, tmp_path: Path) -> None:
+def test_killed_between_steps_it_ends_bit_equal(
+    undisturbed: Path, char_dataset: Path, tmp_path: Path
+) -> None:
     draw = random.Random(0)
     kills = [("step", draw.randint(1, 25)) for _ in range(3)]
     run_killed(char_dataset, tmp_path / "c", tiny(save_every_steps=5), kills)
     assert_same_run(undisturbed, tmp_path / "c")
 
 
-def test_killed_in_the_middle_of_a_save_it_ends_bit_equal(undisturbed: Path, char_dataset: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_a_save_it_ends_bit_equal(
+    undisturbed: Path, char_dataset: Path, tmp_path: Path
+) -> None:
     draw = random.Random(1)
     kills = [(place, draw.randint(3, 60)) for place in ("fsync", "replace", "fsync")]
     run_killed(char_dataset, tmp_path / "c", tiny(save_every_steps=5), kills)
     assert_same_run(undisturbed, tmp_path / "c")
-    assert not [p for p in (tmp_path / "c").rglob(".*") if p.suffix in (".part", ".old")], "leftovers are removed"
+    assert not [p for p in (tmp_path / "c").rglob(".*") if p.suffix in (".part", ".old")], (
+        "leftovers are removed"
+    )
 
 
 def test_the_word_lstm_with_sgd_resumes_bit_equal_too(word_dataset: Path, tmp_path: Path) -> None:
@@ -155,11 +165,23 @@ def test_a_damaged_state_is_passed_over(char_dataset: Path, tmp_path: Path, undi
 
 def test_ctrl_c_saves_and_says_how_to_go_on(char_dataset: Path, tmp_path: Path, undisturbed: Path) -> None:
     folder = tmp_path / "c"
-    command = [sys.executable, "-m", "textmill.cli", "train", str(char_dataset), "-o", str(folder), "--preset", "tiny"]
+    command = [
+        sys.executable,
+        "-m",
+        "textmill.cli",
+        "train",
+        str(char_dataset),
+        "-o",
+        str(folder),
+        "--preset",
+        "tiny",
+    ]
     command += ["--save-every-steps", "5"]
     long = ["--set", "epochs=2000"]
     common = [f"--set={k}={v}" for k, v in tiny()["overrides"].items() if k != "epochs"]
-    process = subprocess.Popen([*command, *common, *long], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [*command, *common, *long], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     deadline = time.monotonic() + 60
     while not list(folder.glob("state/step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -205,7 +227,9 @@ def test_early_stopping_ends_after_patience(char_dataset: Path, tmp_path: Path) 
     assert figures["best_step"] < figures["step"]
 
 
-def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_states(char_dataset: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_states(
+    char_dataset: Path, tmp_path: Path
+) -> None:
     settings = tiny(save_every_steps=1, overrides={"optimizer": "sgd", "learning_rate": 3e38})
     with pytest.raises(InputError, match="lower learning_rate"):
         train(char_dataset, tmp_path / "c", TrainSettings.of(**settings))
@@ -217,7 +241,10 @@ def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_states(char_dataset
     [
         ({"model": "char-gro"}, "unknown model 'char-gro'. Did you mean 'char-gru'?"),
         ({"preset": "huge"}, "unknown preset of char-gru 'huge'"),
-        ({"overrides": {"hiden_size": 3}}, "unknown setting 'hiden_size' in overrides. Did you mean 'hidden_size'?"),
+        (
+            {"overrides": {"hiden_size": 3}},
+            "unknown setting 'hiden_size' in overrides. Did you mean 'hidden_size'?",
+        ),
         ({"overrides": {"hidden_size": "many"}}, "setting 'hidden_size'"),
         ({"overrides": {"vocabulary_size": 3}}, "unknown setting 'vocabulary_size'"),
     ],

@@ -94,7 +94,9 @@ def settings_options(
     return decorate
 
 
-def _option(cls: type[Settings], field: dataclasses.Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _option(
+    cls: type[Settings], field: dataclasses.Field[Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flag = f"--{field.name.replace('_', '-')}"
     help = field.metadata["help"]
     if field.name == "overrides":

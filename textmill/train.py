@@ -393,7 +393,9 @@ class _Run:
 
         self._save()
         model = load_model(self.checkpoint)
-        scores: dict[str, Any] = {k: model.details[k] for k in ("step", "loss", "accuracy") if k in model.details}
+        scores: dict[str, Any] = {
+            k: model.details[k] for k in ("step", "loss", "accuracy") if k in model.details
+        }
         test = self._test(model.weights)
         details = {
             **self._details(scores),

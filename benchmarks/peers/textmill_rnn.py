@@ -1,4 +1,4 @@
-"""Textmill's own engine as a side: python -m benchmarks.peers.textmill_rnn PRESET [--precision P] [--threads N]."""
+"""Textmill's own engine as a side: python -m benchmarks.peers.textmill_rnn WORKLOAD [--precision P]."""
 
 from __future__ import annotations
 
@@ -14,20 +14,10 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
-    from textmill.models import get_model
+    from benchmarks.peers.reference_rnn import make_engine
 
     load = WORKLOADS[arguments.workload]
-    family = get_model(load.model)
-    changed = {"hidden_size": load.hidden_size, "num_layers": load.num_layers, "keep_prob": 1.0}
-    engine = family.engine()(
-        family.config(load.preset, load.vocabulary_size, changed),
-        batch_size=load.batch_size,
-        num_steps=load.num_steps,
-        optimizer="adam" if load.cell == "gru" else "sgd",
-        max_grad_norm=load.max_grad_norm,
-        precision=arguments.precision,
-        threads=arguments.threads,
-    )
+    engine = make_engine(load, arguments.precision, arguments.threads)
     source = enumerate(batches(load))
 
     def work() -> int:

@@ -11,8 +11,8 @@ A text must not depend on how many others are written beside it, but libraries s
 another number of rows. Measured with TensorFlow 2.21 on an x86 CPU: XLA's own code for one row goes through the inputs
 in order; so does its library call for several rows when the matrix is stored transposed, its columns are whole vectors
 and the inputs are not many more than a thousand. Stored as it is, the library cuts the sum at places of its choice.
-Hence the two layouts, the padding, and LONGEST_SUM below. Nothing rests on this being so elsewhere: `_equal` compares the
-bits of every slot with the real weights before a number of slots is used.
+Hence the two layouts, the padding, and LONGEST_SUM below. Nothing rests on this being so elsewhere: `_equal` compares
+the bits of every slot, with the real weights, before a number of slots is used.
 
 Knows nothing of tokenizers and text.
 """

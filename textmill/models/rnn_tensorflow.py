@@ -13,20 +13,21 @@ stopped.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from textmill import devices, optimizers
 from textmill.errors import InputError
+from textmill.models import rnn_layers as layers
 from textmill.models.rnn import RNNConfig, init, initial_state, state_names
 
 tf = devices.tensorflow()
 
 Tensor = Any
 Arrays = dict[str, np.ndarray]
-Product = Callable[..., Tensor]
+
 
 WIDEST_SPLIT = 1000  # hidden units from which one product keeps all cores busy, and streams only compete
 EVALUATED_LOGITS = 1 << 24  # logits of one block of rows in evaluate
@@ -60,7 +61,7 @@ class RNNEngine:
         optimizer_class = optimizers.get_optimizer(optimizer)
         devices.configure_threads(self.streams, self.threads)
         self.precision = devices.choose_precision(precision, batch_size // self.streams, config.hidden_size)
-        self.product = product_in(self.precision)
+        self.product = layers.product_in(self.precision)
         self.gradient_scale = 1.0 / (batch_size * num_steps if optimizer == "adam" else batch_size)
         self.weights = {name: tf.Variable(value) for name, value in init(config, seed).items()}
         self.state = {name: tf.Variable(value) for name, value in initial_state(config, batch_size).items()}
@@ -231,106 +232,91 @@ class RNNEngine:
     def gradients(
         self, x: Tensor, y: Tensor, step: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Loss, accuracy, gradients by name and the state after x; in graph code, before any update."""
-        sizes = [len(part) for part in np.array_split(np.arange(self.batch_size), self.streams)]
+        """Loss, accuracy, gradients by name and the state behind x; graph code, before any update."""
         weights = {name: variable.read_value() for name, variable in self.weights.items()}
-        xs, ys = (tf.split(tf.transpose(a), sizes, axis=1) for a in (x, y))
+        state = {name: variable.read_value() for name, variable in self.state.items()}
+        xs, ys = tf.transpose(x), tf.transpose(y)
         masks = self.dropout_masks(step)
-        states = {name: tf.split(variable, sizes) for name, variable in self.state.items()}
-        table_name = "embedding" if self.config.embedding == "learned" else "layer0/input_kernel"
-        table = weights.pop(table_name)
-        losses, correct, rows, after = [], [], [], []
+        losses, correct, after = [], [], []
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(list(weights.values()))
-            for stream in range(self.streams):
-                part_masks = None if masks is None else [tf.split(m, sizes, axis=1)[stream] for m in masks]
-                state = {name: parts[stream] for name, parts in states.items()}
-                looked_up = tf.gather(table, tf.reshape(xs[stream], [-1]))
-                tape.watch(looked_up)
-                h, state = self._run_layers(weights, looked_up, state, part_masks, self.num_steps)
-                loss, right = softmax_loss(
-                    self.product,
-                    h,
-                    weights["output/kernel"],
-                    weights["output/bias"],
-                    tf.reshape(ys[stream], [-1]),
+            for part in self._parts(self.batch_size):
+                ids, labels = (tf.reshape(a[:, part], [-1]) for a in (xs, ys))
+                part_state = {name: value[part] for name, value in state.items()}
+                part_masks = None if masks is None else [mask[:, part] for mask in masks]
+                h, ended = self._run_layers(weights, ids, part_state, part_masks, self.num_steps)
+                lost, right = layers.softmax_loss(
+                    self.product, h, weights["output/kernel"], weights["output/bias"], labels
                 )
-                losses.append(loss)
+                losses.append(lost)
                 correct.append(right)
-                rows.append(looked_up)
-                after.append(state)
-            loss = tf.add_n([tf.reduce_sum(part) for part in losses])
-            target = loss * self.gradient_scale
-        found, row_gradients = tape.gradient(target, (weights, rows))
-        ids = tf.concat([tf.reshape(part, [-1]) for part in xs], axis=0)
-        found[table_name] = self._table_gradient(ids, tf.concat(row_gradients, axis=0))
-        state = {name: tf.concat([part[name] for part in after], axis=0) for name in self.state}
-        tokens = self.batch_size * self.num_steps
-        accuracy = tf.add_n([tf.reduce_sum(tf.cast(part, tf.float32)) for part in correct]) / tokens
-        return loss / tokens, accuracy, {name: found[name] for name in self.weights}, state
+                after.append(ended)
+            target = tf.add_n([tf.reduce_sum(part) for part in losses]) * self.gradient_scale
+        found = tape.gradient(target, weights)
+        if "embedding" in found:
+            found["embedding"] = _sum_repeated_rows(found["embedding"])
+        state = {name: tf.concat([part[name] for part in after], axis=0) for name in state}
+        accuracy = tf.reduce_mean(tf.cast(tf.concat(correct, axis=0), tf.float32))
+        return tf.reduce_mean(tf.concat(losses, axis=0)), accuracy, found, state
 
-    def _table_gradient(self, ids: Tensor, rows: Tensor) -> Tensor:
-        """Gradient of a table of which `rows` were looked up at `ids`: repeated rows summed, so that norms are right."""
-        if self.config.embedding == "one_hot":
-            return tf.math.unsorted_segment_sum(rows, ids, self.config.vocabulary_size)
-        used, place = tf.unique(ids)
-        return tf.IndexedSlices(tf.math.unsorted_segment_sum(rows, place, tf.size(used)), used)
+    def _parts(self, rows: int) -> list[slice]:
+        """The rows of each stream."""
+        parts = np.array_split(np.arange(rows), min(self.streams, rows))
+        return [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
 
     def _run_layers(
         self,
         weights: Mapping[str, Tensor],
-        looked_up: Tensor,
+        ids: Tensor,
         state: Mapping[str, Tensor],
         masks: list[Tensor] | None,
         steps: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Looked-up rows [T*B, width] through all layers -> outputs [T*B, H] and the state behind them."""
-        x, after = looked_up, {}
+        """Ids [T*B] through all layers -> outputs [T*B, H] and the state behind them."""
+        one_hot = self.config.embedding == "one_hot"
+        flat = None if masks is None else [tf.reshape(mask, [-1, mask.shape[-1]]) for mask in masks]
+        x = ids if one_hot else tf.gather(weights["embedding"], ids)
+        after: dict[str, Tensor] = {}
         for layer in range(self.config.num_layers):
-            if masks is not None:
-                x = x * tf.reshape(masks[layer], [-1, masks[layer].shape[-1]])
-            if layer > 0 or self.config.embedding == "learned":
-                x = self.product(x, weights[f"layer{layer}/input_kernel"])
-            x, ended = self._run_layer(layer, weights, x, state, steps)
-            after.update(ended)
-        if masks is not None:
-            x = x * tf.reshape(masks[-1], [-1, self.config.hidden_size])
-        return x, after
+            mask = None if flat is None else flat[layer]
+            if mask is not None and not (one_hot and layer == 0):
+                x = x * mask
+            names = [name for name in state if name.startswith(f"layer{layer}/")]
+            kernels = (weights[f"layer{layer}/{part}"] for part in ("input_kernel", "recurrent_kernel"))
+            bias = weights[f"layer{layer}/bias"] + self._forget_bias()
+            x, ended = layers.recurrent_layer(
+                self.config.cell, self.product, steps, x, [state[n] for n in names], (*kernels, bias), mask
+            )
+            after.update(zip(names, ended, strict=True))
+        return x if flat is None else x * flat[-1], after
 
-    def _run_layer(
-        self,
-        layer: int,
-        weights: Mapping[str, Tensor],
-        projected: Tensor,
-        state: Mapping[str, Tensor],
-        steps: int,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        kernel, bias = weights[f"layer{layer}/recurrent_kernel"], weights[f"layer{layer}/bias"]
-        h = state[f"layer{layer}/h"]
-        if self.config.cell == "gru":
-            outputs, h = gru_layer(self.product, steps, projected + bias, h, kernel)
-            return outputs, {f"layer{layer}/h": h}
-        c = state[f"layer{layer}/c"]
-        forget = np.zeros(4 * self.config.hidden_size, np.float32)
-        forget[2 * self.config.hidden_size : 3 * self.config.hidden_size] = self.config.forget_bias
-        outputs, c, h = lstm_layer(self.product, steps, projected + (bias + forget), c, h, kernel)
-        return outputs, {f"layer{layer}/c": c, f"layer{layer}/h": h}
+    def _forget_bias(self) -> np.ndarray:
+        """What is added to a layer's bias: an LSTM's forget bias, third of its gates."""
+        bias = np.zeros([self.config.gates, self.config.hidden_size], np.float32)
+        if self.config.cell == "lstm":
+            bias[2] = self.config.forget_bias
+        return bias.reshape(-1)
 
     def _score_graph(self, x: Tensor, y: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         """x, y [R, T] and the state's arrays -> predictions and losses [R, T], and the state behind them."""
-        steps = x.shape[1]
-        state = dict(zip(state_names(self.config), values, strict=True))
         weights = {name: variable.read_value() for name, variable in self.weights.items()}
-        table = weights["embedding" if self.config.embedding == "learned" else "layer0/input_kernel"]
-        looked_up = tf.gather(table, tf.reshape(tf.transpose(x), [-1]))
-        h, state = self._run_layers(weights, looked_up, state, None, steps)
+        found = []
+        for part in self._parts(x.shape[0]):
+            state = {name: value[part] for name, value in zip(state_names(self.config), values, strict=True)}
+            found.append(self._score_part(weights, x[part], y[part], state))
+        return tuple(tf.concat(pieces, axis=0) for pieces in zip(*found, strict=True))
+
+    def _score_part(
+        self, weights: Mapping[str, Tensor], x: Tensor, y: Tensor, state: Mapping[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        rows, steps = x.shape
+        ids, labels = (tf.reshape(tf.transpose(a), [-1]) for a in (x, y))
+        h, after = self._run_layers(weights, ids, state, None, steps)
         logits = self.product(h, weights["output/kernel"]) + weights["output/bias"]
-        labels = tf.reshape(tf.transpose(y), [-1])
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        shape = [steps, tf.shape(x)[0]]
-        found = [tf.transpose(tf.reshape(flat, shape)) for flat in (predictions, losses)]
-        return (*found, *(state[name] for name in state_names(self.config)))
+        flat = [tf.transpose(tf.reshape(a, [steps, rows])) for a in (predictions, losses)]
+        return (*flat, *(after[name] for name in state_names(self.config)))
 
 
 def count_streams(config: RNNConfig, batch_size: int, threads: int) -> int:
@@ -338,151 +324,10 @@ def count_streams(config: RNNConfig, batch_size: int, threads: int) -> int:
     return 2 if threads >= 2 and batch_size >= 2 and config.hidden_size < WIDEST_SPLIT else 1
 
 
-def product_in(precision: str) -> Product:
-    """tf.matmul with operands in this precision; results and everything else stay float32."""
-    if precision == "float32":
-        return tf.matmul
-
-    def product(left: Tensor, right: Tensor, **transpositions: bool) -> Tensor:
-        low = tf.matmul(tf.cast(left, tf.bfloat16), tf.cast(right, tf.bfloat16), **transpositions)
-        return tf.cast(low, tf.float32)
-
-    return product
-
-
-def softmax_loss(
-    product: Product, h: Tensor, kernel: Tensor, bias: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """h [N, H], labels [N] -> exact softmax losses [N] in nats and whether the label was the likeliest [N].
-
-    One [N, V] array, exp(logits - their maximum), serves loss and gradient: the division by its sum is done to the
-    narrow factors of the gradient's products.
-    """
-
-    @tf.custom_gradient
-    def run(h: Tensor, kernel: Tensor, bias: Tensor) -> Any:
-        logits = product(h, kernel) + bias
-        peak = tf.reduce_max(logits, axis=1)
-        chosen = tf.gather(logits, labels, axis=1, batch_dims=1)
-        powers = tf.exp(logits - peak[:, None])
-        total = tf.reduce_sum(powers, axis=1)
-
-        def gradient(upstream: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            places = tf.stack([tf.range(tf.size(labels)), labels], axis=1)
-            difference = tf.tensor_scatter_nd_sub(powers, places, total)  # (softmax - one_hot) * total
-            weight = (upstream / total)[:, None]
-            d_h = weight * product(difference, kernel, transpose_b=True)
-            d_kernel = product(h * weight, difference, transpose_a=True)
-            d_bias = tf.matmul(weight, difference, transpose_a=True)[0]
-            return d_h, d_kernel, d_bias
-
-        return (tf.math.log(total) + peak - chosen, chosen >= peak), gradient
-
-    losses, correct = run(h, kernel, bias)
-    return losses, correct
-
-
-def gru_layer(
-    product: Product, steps: int, projected: Tensor, h: Tensor, kernel: Tensor
-) -> tuple[Tensor, Tensor]:
-    """All steps of a GRU: projected [T*B, 3H] (x W + b), h [B, H], kernel [H, 3H] -> outputs [T*B, H], last h.
-
-    The state that comes in and the one that goes out carry no gradient (truncated back-propagation).
-    """
-
-    @tf.custom_gradient
-    def run(projected: Tensor, kernel: Tensor) -> Any:
-        width = kernel.shape[0]
-        gate_kernel, candidate_kernel = kernel[:, : 2 * width], kernel[:, 2 * width :]
-        gate_inputs = tf.split(projected[:, : 2 * width], steps)
-        candidate_inputs = tf.split(projected[:, 2 * width :], steps)
-        before, resets, updates, gated, candidates = [h], [], [], [], []
-        for t in range(steps):
-            r, u = tf.split(tf.sigmoid(gate_inputs[t] + product(before[t], gate_kernel)), 2, axis=1)
-            gated.append(r * before[t])
-            candidates.append(tf.tanh(candidate_inputs[t] + product(gated[t], candidate_kernel)))
-            resets.append(r)
-            updates.append(u)
-            before.append(candidates[t] + u * (before[t] - candidates[t]))
-        outputs = tf.concat(before[1:], axis=0)
-
-        def gradient(d_outputs: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-            d_steps = tf.split(d_outputs, steps)
-            d_gates, d_candidates = [None] * steps, [None] * steps
-            d_h = None
-            for t in reversed(range(steps)):
-                d_h = d_steps[t] if d_h is None else d_steps[t] + d_h
-                r, u, candidate, h_before = resets[t], updates[t], candidates[t], before[t]
-                d_update = d_h * (h_before - candidate)
-                d_kept = d_h * u
-                d_candidates[t] = tf.raw_ops.TanhGrad(y=candidate, dy=d_h - d_kept)
-                d_gated = product(d_candidates[t], candidate_kernel, transpose_b=True)
-                d_ru = tf.concat([d_gated * h_before, d_update], axis=1)
-                d_gates[t] = tf.raw_ops.SigmoidGrad(y=tf.concat([r, u], axis=1), dy=d_ru)
-                d_h = d_kept + d_gated * r + product(d_gates[t], gate_kernel, transpose_b=True)
-            all_gates, all_candidates = tf.concat(d_gates, axis=0), tf.concat(d_candidates, axis=0)
-            d_gate_kernel = product(tf.concat(before[:-1], axis=0), all_gates, transpose_a=True)
-            d_candidate_kernel = product(tf.concat(gated, axis=0), all_candidates, transpose_a=True)
-            return (
-                tf.concat([all_gates, all_candidates], axis=1),
-                tf.concat([d_gate_kernel, d_candidate_kernel], axis=1),
-            )
-
-        return (outputs, before[-1]), gradient
-
-    outputs, last = run(projected, kernel)
-    return outputs, last
-
-
-def lstm_layer(
-    product: Product, steps: int, projected: Tensor, c: Tensor, h: Tensor, kernel: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """All steps of an LSTM: projected [T*B, 4H] (x W + b, forget bias in b), kernel [H, 4H] -> outputs, last c, last h.
-
-    Truncated as in `gru_layer`.
-    """
-
-    @tf.custom_gradient
-    def run(projected: Tensor, kernel: Tensor) -> Any:
-        inputs = tf.split(projected, steps)
-        hs, cs, gates = [h], [c], []
-        for t in range(steps):
-            i, j, f, o = tf.split(inputs[t] + product(hs[t], kernel), 4, axis=1)
-            i, j, f, o = tf.sigmoid(i), tf.tanh(j), tf.sigmoid(f), tf.sigmoid(o)
-            cs.append(cs[t] * f + i * j)
-            squashed = tf.tanh(cs[t + 1])
-            hs.append(squashed * o)
-            gates.append((i, j, f, o, squashed))
-        outputs = tf.concat(hs[1:], axis=0)
-
-        def gradient(d_outputs: Tensor, _c: Tensor, _h: Tensor) -> tuple[Tensor, Tensor]:
-            d_steps = tf.split(d_outputs, steps)
-            d_inputs = [None] * steps
-            d_h = d_c = None
-            for t in reversed(range(steps)):
-                i, j, f, o, squashed = gates[t]
-                d_h = d_steps[t] if d_h is None else d_steps[t] + d_h
-                through = tf.raw_ops.TanhGrad(y=squashed, dy=d_h * o)
-                d_c = through if d_c is None else d_c + through
-                d_inputs[t] = tf.concat(
-                    [
-                        tf.raw_ops.SigmoidGrad(y=i, dy=d_c * j),
-                        tf.raw_ops.TanhGrad(y=j, dy=d_c * i),
-                        tf.raw_ops.SigmoidGrad(y=f, dy=d_c * cs[t]),
-                        tf.raw_ops.SigmoidGrad(y=o, dy=d_h * squashed),
-                    ],
-                    axis=1,
-                )
-                d_c = d_c * f
-                d_h = product(d_inputs[t], kernel, transpose_b=True)
-            d_projected = tf.concat(d_inputs, axis=0)
-            d_kernel = product(tf.concat(hs[:-1], axis=0), d_projected, transpose_a=True)
-            return d_projected, d_kernel
-
-        return (outputs, cs[-1], hs[-1]), gradient
-
-    outputs, last_c, last_h = run(projected, kernel)
-    return outputs, last_c, last_h
+def _sum_repeated_rows(gradient: Tensor) -> Tensor:
+    """IndexedSlices in which every index stands once, so that its norm is the gradient's."""
+    used, place = tf.unique(gradient.indices)
+    return tf.IndexedSlices(tf.math.unsorted_segment_sum(gradient.values, place, tf.size(used)), used)
 
 
 def _check_arrays(what: str, variables: Mapping[str, Any], values: Mapping[str, np.ndarray] | None) -> None:
