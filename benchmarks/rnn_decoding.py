@@ -20,21 +20,13 @@ MODES = ("fp32", "fp32/1", "bf16", "bf16/1", "compile", "compile/1", "compile-bf
 
 def sides(workload: str, batch: int, python: str, modes: list[str], top_k: int) -> list[Side]:
     """Textmill, and PyTorch in each of the modes, with a thread for each core or with one."""
-    own = [
-        sys.executable,
-        "-m",
-        "benchmarks.peers.textmill_decoding",
-        workload,
-        str(batch),
-        "--top-k",
-        str(top_k),
-    ]
+    own = [sys.executable, "-m", "benchmarks.peers.textmill_decoding", workload, str(batch)]
     script = str(ROOT / "benchmarks" / "peers" / "torch_decoding.py")
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    found = [Side("textmill", own, quiet)]
-    found += [
-        Side(f"torch-{mode}", [python, script, workload, str(batch), mode, str(top_k)]) for mode in modes
-    ]
+    found = [Side("textmill", [*own, "--top-k", str(top_k)], {"TF_CPP_MIN_LOG_LEVEL": "3"})]
+    for mode in modes:
+        kind, _, one = mode.partition("/")
+        threads = {"BENCH_THREADS": one, "OMP_NUM_THREADS": one} if one else {}
+        found.append(Side(f"torch-{mode}", [python, script, workload, str(batch), kind, str(top_k)], threads))
     return found
 
 

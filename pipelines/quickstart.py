@@ -21,7 +21,7 @@ def quickstart(
     preset: str = "small",
     overrides: dict = {},  # noqa: B006
     max_minutes: float = 0.0,
-    prompt: str = "\n",
+    prompt: str = "",
     length: int = 1000,
     temperature: float = 0.7,
     number: int = 3,
@@ -40,7 +40,7 @@ def quickstart(
         preset: Size and schedule of char-gru: tiny, small or shakespeare.
         overrides: Fields of the preset to change, such as {hidden_size: 256, epochs: 5}.
         max_minutes: Stop training after about this many minutes (0: no limit).
-        prompt: How each new text begins; a line feed begins a new line.
+        prompt: How each new text begins (empty: at the start of a line).
         length: Characters of each new text.
         temperature: Below 1 safer, above 1 wilder, 0 always the likeliest.
         number: How many new texts.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,8 @@ SCENES = {
     "4-the-stone.txt": (
         "SCENE IV\tThe stone floor of the mill.\n\n\t[Enter TOBY and PEDLAR]\n\n"
         "TOBY\tThis stone has eaten forty fields of wheat.\n\nPEDLAR\tAnd never once grown fat? I like this stone.\n\n"
-        "TOBY\tIt gives back all it takes, and something more.\n\n\t[A bell without]\n\nPEDLAR\tThat is the bell for supper, or for sleep.\n"
+        "TOBY\tIt gives back all it takes, and something more.\n\n\t[A bell without]\n\n"
+        "PEDLAR\tThat is the bell for supper, or for sleep.\n"
     ),
 }
 
@@ -90,6 +90,5 @@ def word_dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEXTMILL_STATE_ROOT", raising=False)
-    yield

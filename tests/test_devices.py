@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from textmill import devices
-from textmill.errors import EnvironmentError_, SettingsError
+from textmill.errors import MachineError, SettingsError
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_an_unknown_precision_is_one_line() -> None:
 
 def test_without_tensorflow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
-    with pytest.raises(EnvironmentError_, match=r"pip install 'textmill\[train\]'"):
+    with pytest.raises(MachineError, match=r"pip install 'textmill\[train\]'"):
         devices.tensorflow()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from textmill import files
-from textmill.errors import EnvironmentError_, InputError
+from textmill.errors import InputError, MachineError
 
 
 def test_a_failing_block_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -62,5 +62,5 @@ def test_what_is_in_the_way_is_the_users_error(tmp_path: Path) -> None:
 )
 def test_a_full_disk_and_a_closed_one_are_the_machines_error(code: int, words: str) -> None:
     error = files.writing_failed(Path("x"), OSError(code, "…"))
-    assert isinstance(error, EnvironmentError_)
+    assert isinstance(error, MachineError)
     assert words in str(error)

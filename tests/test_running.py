@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from textmill.child_log import ChildLog, Screen
-from textmill.errors import EnvironmentError_, InputError, SettingsError, TextmillError
+from textmill.errors import InputError, MachineError, SettingsError, TextmillError
 from textmill.pipeline_file import find_pipeline, read_pipeline
 from textmill.running import RunResult, run_pipeline
 
@@ -27,7 +27,7 @@ from kfp import compiler, dsl
 @dsl.component(base_image="python-none", install_kfp_package=False)
 def write(words: str, length: int, texts: dsl.Output[dsl.Dataset], mode: str = "well"):
     import os, sys, time, signal, logging
-    from textmill.errors import EnvironmentError_, InputError, Interrupted
+    from textmill.errors import MachineError, InputError, Interrupted
     print("first line", flush=True)
     logging.getLogger("textmill.test").info("a line of the log")
     if mode == "input":
@@ -36,7 +36,7 @@ def write(words: str, length: int, texts: dsl.Output[dsl.Dataset], mode: str = "
         try:
             open("/no/such/file")
         except OSError as error:
-            raise EnvironmentError_("no such machine.") from error
+            raise MachineError("no such machine.") from error
     if mode == "bug":
         raise ZeroDivisionError("we divided")
     if mode == "killed":
@@ -233,7 +233,7 @@ def test_a_tasks_own_error_is_passed_on_in_one_line(tiny: Path, tmp_path: Path) 
 
 
 def test_a_chained_error_keeps_its_exit_code(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match=r"^write: no such machine\.$") as raised:
+    with pytest.raises(MachineError, match=r"^write: no such machine\.$") as raised:
         go(tiny, tmp_path, mode="chained")
     assert raised.value.exit_code == 3
 
@@ -254,7 +254,7 @@ def test_a_bug_shows_its_traceback_and_exits_1(tiny: Path, tmp_path: Path) -> No
 
 
 def test_a_killed_task_is_told_from_a_broken_one(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="write was killed, most likely for want of memory"):
+    with pytest.raises(MachineError, match="write was killed, most likely for want of memory"):
         go(tiny, tmp_path, mode="killed")
 
 

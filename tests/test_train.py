@@ -38,7 +38,8 @@ def killing(function, n):
         return function(*args, **kwargs)
     return wrapped
 
-places = {"fsync": (files.os, "fsync"), "replace": (files.os, "replace"), "step": (rnn_tensorflow.RNNEngine, "train_step")}
+engine = rnn_tensorflow.RNNEngine
+places = {"fsync": (files.os, "fsync"), "replace": (files.os, "replace"), "step": (engine, "train_step")}
 dataset, checkpoint, settings, kills, end = json.loads(sys.argv[1])
 for place, n in [*kills, *([(None, 0)] if end else [])]:
     child = os.fork()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from textmill.errors import EnvironmentError_, SettingsError
+from textmill.errors import MachineError, SettingsError
 from textmill.settings import unknown_name
 
 log = logging.getLogger("textmill.devices")
@@ -32,7 +32,7 @@ BFLOAT16_WORTH_IT = 1.25  # how much faster its products have to be to pay for t
 
 
 def tensorflow() -> Any:
-    """The tensorflow module, loaded quietly. Raises EnvironmentError_ where it is not installed."""
+    """The tensorflow module, loaded quietly. Raises MachineError where it is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors come as exceptions too
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # by itself only on CPUs with AVX512-VNNI or AMX
@@ -42,7 +42,7 @@ def tensorflow() -> Any:
 
             tf.config.list_physical_devices()  # looks for a GPU driver, and complains where there is none
     except ImportError as error:
-        raise EnvironmentError_(
+        raise MachineError(
             "TensorFlow is not installed here; install it with: pip install 'textmill[train]'."
         ) from error
     return tf

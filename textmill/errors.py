@@ -4,7 +4,7 @@
     ├── InputError           exit 2   the user's input: a path, a text, a setting. One line: what, where, what to do.
     │   ├── SettingsError             a setting's name, type or range
     │   └── FolderError               a corpus, dataset, checkpoint or texts folder that is missing, foreign or altered
-    ├── EnvironmentError_    exit 3   the machine: a package that is not installed, no space, no such device
+    ├── MachineError         exit 3   the machine: a package that is not installed, no space, no such device
     └── Interrupted          exit 130 stopped by Ctrl-C or SIGTERM, after saving
 
 Anything else that escapes is our bug and exits 1 with its traceback.
@@ -33,7 +33,7 @@ class FolderError(InputError):
     """A folder that is not what the stage needs: missing, of another kind, half-written or altered."""
 
 
-class EnvironmentError_(TextmillError):
+class MachineError(TextmillError):
     """The machine lacks something: a package, space, a device. Retrying elsewhere may help."""
 
     exit_code = 3

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from textmill.errors import EnvironmentError_, InputError
+from textmill.errors import InputError, MachineError
 
 
 @contextlib.contextmanager
@@ -82,11 +82,11 @@ def new_folder(path: Path) -> Iterator[Path]:
 def writing_failed(path: Path, error: OSError) -> Exception:
     """The error to raise for a failed write: full disk and no permission are the machine's, not ours."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentError_(
+        return MachineError(
             f"no space left to write {path}; free some and start again: nothing is half-written."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return EnvironmentError_(f"no permission to write {path}; choose another output folder.")
+        return MachineError(f"no permission to write {path}; choose another output folder.")
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return InputError(f"cannot write {path}: a file or folder of that name is in the way.")
     return error

@@ -419,12 +419,13 @@ class Generator:
 
 
 def start_ids(tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
-    """What is fed before a text: the end of a document or line; for words what S1 feeds, id 0 and <eos>."""
+    """What is fed before a text: the end of a document and a line; for words what S1 feeds, id 0 and <eos>."""
     end, newline = tokenizer.end_of_document, tokenizer.encode("\n")
     if tokenizer.name == "word":
         return np.append([0], newline[newline != tokenizer.unknown]).astype(np.int32)
     if end is not None:
-        return np.array([end], np.int32)
+        # in a text of few documents their ends are rare: a line feed leads back to what the model knows well
+        return np.append([end], newline[newline != tokenizer.unknown]).astype(np.int32)
     return np.where(newline == tokenizer.unknown, 0, newline).astype(np.int32)
 
 

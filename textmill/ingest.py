@@ -25,7 +25,7 @@ from fsspec.utils import glob_translate
 
 from textmill import manifest
 from textmill.corpus import SHARDS, Document, ShardWriter
-from textmill.errors import EnvironmentError_, InputError, Interrupted, SettingsError
+from textmill.errors import InputError, Interrupted, MachineError, SettingsError
 from textmill.files import sync_file, sync_folder, writing_failed
 from textmill.ingest_journal import Journal, Kept, read_previous
 from textmill.progress import Progress
@@ -182,7 +182,7 @@ class _Ingest:
         except (FileNotFoundError, PermissionError) as error:
             self._skip(item.name, BadItem(f"cannot be opened ({error.strerror})"))
         except OSError as error:
-            raise EnvironmentError_(f"cannot read {item.name}: {error.strerror or error}.") from error
+            raise MachineError(f"cannot read {item.name}: {error.strerror or error}.") from error
 
     def _take_text(self, item: Item, archive: str = "") -> None:
         if not item.alone and not self._wanted(item.name):

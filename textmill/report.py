@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from textmill import __version__, manifest
-from textmill.errors import EnvironmentError_, FolderError
+from textmill.errors import FolderError, MachineError
 from textmill.files import write_bytes
 from textmill.settings import Settings, setting
 
@@ -26,7 +26,7 @@ try:
     from textmill.charts import Chart, Level, Line, number, short
     from textmill.typesetting import Block, typeset
 except ImportError as missing:
-    raise EnvironmentError_(
+    raise MachineError(
         "the report needs jinja2; install it with: pip install 'textmill[report]'"
     ) from missing
 

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 
 from textmill import errors
 from textmill.child_log import ChildLog, Screen
-from textmill.errors import EnvironmentError_, InputError, Interrupted, TextmillError
+from textmill.errors import InputError, Interrupted, MachineError, TextmillError
 from textmill.files import write_bytes, write_json
 from textmill.pipeline_file import PipelineFile, read_pipeline
 
@@ -71,7 +71,7 @@ def run_pipeline(
     `parameters` may be texts, as from a command line. Progress and the closing lines go to `out` (stdout).
 
     Raises InputError for a wrong pipeline or parameter, before anything runs; the task's own error (InputError,
-    EnvironmentError_, …) where it ended with one; Interrupted after SIGINT or SIGTERM; TextmillError for a task that
+    MachineError, …) where it ended with one; Interrupted after SIGINT or SIGTERM; TextmillError for a task that
     broke otherwise, its traceback having been shown.
     """
     found = read_pipeline(pipeline)
@@ -119,7 +119,7 @@ class _Run:
             from kfp import components, local
             from kfp.local import executor_input_utils, subprocess_task_handler
         except ImportError as error:
-            raise EnvironmentError_(
+            raise MachineError(
                 "running a pipeline needs kfp; install it with: pip install 'textmill[kfp]'"
             ) from error
         with contextlib.ExitStack() as stack:
@@ -204,7 +204,7 @@ class _Run:
         if kind is not None:
             return kind(f"{task}: {message}")
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-            return EnvironmentError_(f"{task} was killed, most likely for want of memory. {GO_ON}")
+            return MachineError(f"{task} was killed, most likely for want of memory. {GO_ON}")
         child.show_held()
         return TextmillError(f"{task} broke (exit code {code}); what it said last stands above.")
 
@@ -307,7 +307,7 @@ def _locked(output: Path) -> Iterator[int]:
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{output} is a file; choose a folder for the output.") from None
     except OSError as error:
-        raise EnvironmentError_(
+        raise MachineError(
             f"cannot write in {output}: {error.strerror}; choose another output folder."
         ) from error
     try:

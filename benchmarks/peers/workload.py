@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,19 +35,20 @@ WORKLOADS = {
 }
 
 
-def batches(load: Workload, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless x, y [B, T] int32: streams of tokens in which each depends on the one before, so there is something
-    to learn and frequencies fall off as in text (Zipf)."""
+def batches(load: Workload, seed: int = 0, different: int = 60) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless x, y [B, T] int32, made beforehand and then repeated.
+
+    Frequencies fall off as in text (Zipf) and most tokens follow from the one before, so there is something to learn.
+    """
     draw = np.random.default_rng(seed)
     weights = 1.0 / np.arange(1, load.vocabulary_size + 1)
-    jumps = draw.permutation(load.vocabulary_size)
-    last = np.zeros(load.batch_size, np.int64)
-    while True:
-        tokens = [last]
-        for _ in range(load.num_steps):
-            fresh = draw.choice(load.vocabulary_size, load.batch_size, p=weights / weights.sum())
-            follow = draw.random(load.batch_size) < 0.7
-            tokens.append(np.where(follow, jumps[tokens[-1]], fresh))
-        stream = np.stack(tokens, axis=1).astype(np.int32)
-        last = tokens[-1]
-        yield np.ascontiguousarray(stream[:, :-1]), np.ascontiguousarray(stream[:, 1:])
+    shape = (different * load.num_steps + 1, load.batch_size)
+    fresh = draw.choice(load.vocabulary_size, shape, p=weights / weights.sum()).astype(np.int32)
+    follows = draw.random(shape) < 0.7
+    successor = draw.permutation(load.vocabulary_size).astype(np.int32)
+    for t in range(1, len(fresh)):
+        fresh[t] = np.where(follows[t], successor[fresh[t - 1]], fresh[t])
+    starts = range(0, different * load.num_steps, load.num_steps)
+    rows = np.ascontiguousarray(fresh.T)
+    made = [(rows[:, s : s + load.num_steps], rows[:, s + 1 : s + 1 + load.num_steps]) for s in starts]
+    return itertools.cycle([(np.ascontiguousarray(x), np.ascontiguousarray(y)) for x, y in made])

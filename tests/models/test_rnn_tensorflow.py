@@ -231,7 +231,7 @@ from textmill.models.rnn import RNNConfig
 from textmill.models.rnn_tensorflow import RNNEngine
 
 def batch(i):
-    drawn = np.random.default_rng(i).integers(0, 40, (5, 8)).astype(np.int32)
+    drawn = np.random.default_rng(i).integers(0, 40, (5, 4)).astype(np.int32)
     return drawn[:, :-1], drawn[:, 1:]
 
 def digest(engine):
@@ -245,7 +245,7 @@ folder, said = sys.argv[1], {}
 for cell, optimizer in (("gru", "adam"), ("lstm", "sgd")):
     embedding = "one_hot" if cell == "gru" else "learned"
     config = RNNConfig(cell=cell, vocabulary_size=40, hidden_size=24, embedding=embedding, keep_prob=0.8)
-    make = lambda: RNNEngine(config, batch_size=5, num_steps=7, optimizer=optimizer, max_grad_norm=1.0, threads=2)
+    make = lambda: RNNEngine(config, batch_size=5, num_steps=3, optimizer=optimizer, max_grad_norm=1.0, threads=2)
     engine, losses = make(), []
     assert engine.streams == 2
     for i in range(6):

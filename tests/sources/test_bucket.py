@@ -13,7 +13,7 @@ import pytest
 from tests.contracts.source_contract import HAMLET, FolderContract, Place
 from tests.sources.fakes import FakeGCS, FakeS3, serving
 from textmill.corpus import read_corpus
-from textmill.errors import EnvironmentError_, InputError
+from textmill.errors import InputError, MachineError
 from textmill.ingest import ingest
 from textmill.sources import open_source
 
@@ -102,7 +102,7 @@ def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(
     scheme: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(EnvironmentError_) as caught:
+    with pytest.raises(MachineError) as caught:
         open_source(f"{scheme}://bucket/texts", max_bytes=1)
     assert str(caught.value) == (
         f"{scheme}://bucket/texts needs the package {package}: pip install 'textmill[{extra}]'."

@@ -13,7 +13,7 @@ import pytest
 from tests.contracts.source_contract import HAMLET, Place, SourceContract, content, listing
 from tests.sources.fakes import Fake, serving
 from textmill.corpus import read_corpus
-from textmill.errors import EnvironmentError_, InputError
+from textmill.errors import InputError, MachineError
 from textmill.ingest import ingest
 from textmill.sources import web
 
@@ -82,7 +82,7 @@ def test_404_is_one_line_for_the_user_and_500_one_for_the_machine(server: Any) -
 
     with (
         serving(Broken) as broken,
-        pytest.raises(EnvironmentError_, match="503 Service Unavailable; try again"),
+        pytest.raises(MachineError, match="503 Service Unavailable; try again"),
     ):
         content(listing(f"{broken.address}/a.txt")["a.txt"])
     assert broken.requests.count("GET /a.txt") == web.ATTEMPTS
@@ -91,7 +91,7 @@ def test_404_is_one_line_for_the_user_and_500_one_for_the_machine(server: Any) -
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with serving(Fake) as server:
         address = f"{server.address}/a.txt"
-    with pytest.raises(EnvironmentError_, match="Connection refused") as caught:
+    with pytest.raises(MachineError, match="Connection refused") as caught:
         ingest(address, tmp_path / "corpus")
     assert "\n" not in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_a_cut_connection_is_tried_again_and_then_one_line(tmp_path: Path) -> No
         server.files, server.cuts = {"/a.txt": HAMLET}, 2
         assert content(listing(f"{server.address}/a.txt")["a.txt"]) == HAMLET
         server.cuts = 3
-        with pytest.raises(EnvironmentError_) as caught:
+        with pytest.raises(MachineError) as caught:
             ingest(f"{server.address}/a.txt", tmp_path / "corpus")
     assert "the connection was cut 33 bytes before the end; try again later." in str(caught.value)
     assert not (tmp_path / "corpus").exists()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from textmill.errors import EnvironmentError_, InputError
+from textmill.errors import InputError, MachineError
 from textmill.files import writing_failed
 from textmill.settings import unknown_name
 
@@ -85,7 +85,7 @@ class Kind:
 
     def load(self, address: str) -> type[Source]:
         if self.package and importlib.util.find_spec(self.package) is None:
-            raise EnvironmentError_(f"{address} needs the package {self.package}: {self.hint}.")
+            raise MachineError(f"{address} needs the package {self.package}: {self.hint}.")
         module, _, name = self.path.partition(":")
         return getattr(importlib.import_module(f"textmill.sources.{module}"), name)
 
@@ -106,7 +106,7 @@ def open_source(address: str, *, max_bytes: int, ignore: Path | None = None) -> 
     """The source an address means: `scheme://…`, `sample:NAME`, or else a path or glob on this machine.
 
     `ignore` is a folder to leave out (the corpus itself, where it lies below the source).
-    Raises InputError for an unknown scheme, EnvironmentError_ for a package that is not installed.
+    Raises InputError for an unknown scheme, MachineError for a package that is not installed.
     """
     if not address.strip():
         raise InputError("no source is given; name a file, folder, glob, archive or address to read.")

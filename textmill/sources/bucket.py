@@ -13,7 +13,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from textmill.errors import EnvironmentError_, InputError, TextmillError
+from textmill.errors import InputError, MachineError, TextmillError
 from textmill.sources import CHUNK, BadItem, Item, Source, clean_name, is_hidden, spool, without_secrets
 
 STAMPS = ("ETag", "etag", "md5Hash", "generation")  # what the stores call a value that changes with the bytes
@@ -97,7 +97,7 @@ class BucketSource(Source):
             return InputError(
                 f"no permission to read {address} ({reason}); give credentials, or use {anonymous}."
             )
-        return EnvironmentError_(f"cannot read {address}: {reason}.")
+        return MachineError(f"cannot read {address}: {reason}.")
 
 
 def _open_store(scheme: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textmill.errors import EnvironmentError_, InputError
+from textmill.errors import InputError, MachineError
 from textmill.settings import unknown_name
 from textmill.sources import Item, Source
 from textmill.sources.local import LocalSource
@@ -33,6 +33,6 @@ def _samples() -> Path:
     for folder in (PACKAGE / "samples", PACKAGE.parent / "samples"):
         if folder.is_dir():
             return folder
-    raise EnvironmentError_(
+    raise MachineError(
         "the samples are not in this installation; install textmill from its wheel or a checkout."
     )

@@ -12,7 +12,7 @@ from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from textmill import __version__
-from textmill.errors import EnvironmentError_, InputError
+from textmill.errors import InputError, MachineError
 from textmill.sources import CHUNK, Item, Source, clean_name, spool, without_secrets
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -81,7 +81,7 @@ class WebSource(Source):
         line = f"cannot fetch {self.label}: {_reason(error)}"
         if isinstance(error, urllib.error.HTTPError) and error.code < 500:
             return InputError(f"{line}; check the address.")
-        return EnvironmentError_(f"{line}; try again later.")
+        return MachineError(f"{line}; try again later.")
 
 
 def _request(address: str, method: str) -> Any:
