@@ -181,14 +181,14 @@ class _Run:
                     self._say(lines.training_stats(index + 1, per_epoch, epoch, loss, accuracy))
                 if index + 1 == per_epoch:
                     self._say(lines.epoch_end_line(epoch, "Train", now.epoch_loss / now.epoch_steps))
-                if self.step % validate_every == 0 or self.step == last_step:
+                out_of_time = time.monotonic() >= deadline
+                if self.step % validate_every == 0 or self.step == last_step or out_of_time:
                     with window.paused():
                         self._validate(epoch)
                 if self.step % sample_every == 0 or self.step == last_step:
                     with window.paused():
                         self._sample()
 
-                out_of_time = time.monotonic() >= deadline
                 due = self.settings.save_every_steps and self.step % self.settings.save_every_steps == 0
                 if time.monotonic() - saved >= self.settings.save_every_minutes * 60:
                     due = True
@@ -202,8 +202,6 @@ class _Run:
                         "Give the same command again to go on from there."
                     )
                 if out_of_time:
-                    if not now.best:
-                        self._validate(epoch)
                     log.info("max_minutes is over: stopping at step %d of %d", self.step, last_step)
                     break
             return self._finish(started, window)
