@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Report, Row, Side, measure, peer_python, rows
 from benchmarks.peers.workload import WORKLOADS
+from textmill.devices import BFLOAT16_FEATURES, cpu_features
 
 TORCH_PACKAGES = ["torch", "numpy"]
 LOSS_STEPS = 20
@@ -38,7 +39,12 @@ def sides_of(workload: str, *, quick: bool) -> list[Side]:
         return sides
     sides.append(Side("Keras fit fp32", [own, f"{peers}/keras_rnn.py", workload, "fp32"]))
     python = peer_python("torch", TORCH_PACKAGES)
-    for mode in ("fp32", "bf16", "compile"):
+    modes = ["fp32", "compile"]
+    if (
+        cpu_features() & BFLOAT16_FEATURES
+    ):  # emulated elsewhere: 58 characters a second were seen, minutes a window
+        modes.append("bf16")
+    for mode in modes:
         command = [python, f"{peers}/torch_rnn.py", workload, mode]
         sides.append(Side(f"PyTorch {mode}", command))
     # OpenMP threads that wait actively are fastest on an idle machine, and very slow on a busy one
