@@ -283,7 +283,9 @@ def test_tiny_texts_train(lines: int, tmp_path: Path) -> None:
     assert layout.load_model(tmp_path / "c").tokenizer.size > 2
 
 
-def test_a_time_limit_stops_validated_and_saved_and_the_next_run_goes_on(char_dataset: Path, tmp_path: Path) -> None:
+def test_a_time_limit_stops_validated_and_saved_and_the_next_run_goes_on(
+    char_dataset: Path, tmp_path: Path
+) -> None:
     first = train(char_dataset, tmp_path / "c", TrainSettings.of(**tiny(max_minutes=1e-6)))
     assert first["step"] == 1
     assert first["best_step"] == 1, "what was learned so far is scored and kept"

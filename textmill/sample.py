@@ -2,7 +2,10 @@
 
 A row's token depends on its logits, its controls and one uniform number alone: on nothing else in the batch. Tokens
 are drawn by inverting the distribution in the order of the vocabulary; cut-offs are found by counting (radix
-selection), so nothing is sorted. The functions are TensorFlow operations that XLA compiles; they also run eagerly.
+selection), so nothing is sorted. Probabilities are whole numbers here, weights of nearly 2^30 for the likeliest token:
+their sums in float64 are exact in whatever order a compiler takes them, and that order differs with a batch's shape.
+
+The functions are TensorFlow operations that XLA compiles; they also run eagerly.
 
 Knows nothing of models, tokens' meaning or text.
 """
@@ -20,7 +23,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 FEW = 1024  # up to here many thresholds are counted at once: starting operations is what costs
-WEIGHT_BITS = 30  # weights are at most 1.0, whose bits are 0x3F800000
+WEIGHT_BITS = 30
+ONE = float(2**WEIGHT_BITS - 64)  # the likeliest token's weight: the largest float32 below 2^30
+UNIFORM_BITS = 24  # as many as a float32 holds, so that 1.0 is never drawn
 
 
 class Variant(NamedTuple):
@@ -71,7 +76,7 @@ def uniforms(seed: int, index: int | npt.NDArray[Any], position: int | npt.NDArr
     low = np.uint64(0xFFFFFFFF)
     counter = (position & low, position >> np.uint64(32), index & low, index >> np.uint64(32))
     word = philox4x32(counter, (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))[0]
-    return ((word >> np.uint64(8)).astype(np.float32)) * np.float32(2.0**-24)
+    return (word >> np.uint64(32 - UNIFORM_BITS)).astype(np.float32) * np.float32(2.0**-UNIFORM_BITS)
 
 
 def philox4x32(
@@ -107,15 +112,23 @@ def next_token(logits: Any, u: Any, controls: tuple[Any, Any, Any, Any], seen: A
     greedy = temperature == 0
     if variant.tempered:
         logits = logits / tf.where(greedy, 1.0, temperature)[:, None]
-    weights = tf.exp(logits - tf.reduce_max(logits, axis=-1, keepdims=True))
+    weights = to_weights(logits)
     if variant.top_k:
         weights = keep_top_k(weights, top_k)
     if variant.top_p:
         weights = keep_top_p(weights, top_p)
     if variant.tempered:
         best = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        weights = tf.where(greedy[:, None], tf.one_hot(best, weights.shape[-1]), weights)
+        weights = tf.where(greedy[:, None], tf.one_hot(best, weights.shape[-1], dtype=tf.int32), weights)
     return invert(weights, u)
+
+
+def to_weights(logits: Any) -> Any:
+    """Whole numbers in proportion to the probabilities, int32 [B, V]; the likeliest token's is ONE."""
+    import tensorflow as tf
+
+    shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
+    return tf.cast(tf.round(tf.exp(shifted) * ONE), tf.int32)
 
 
 def repetition_penalty(logits: Any, seen: Any, penalty: Any) -> Any:
@@ -131,13 +144,12 @@ def keep_top_k(weights: Any, k: Any) -> Any:
     import tensorflow as tf
 
     wanted = tf.where(k > 0, tf.minimum(k, weights.shape[-1]), weights.shape[-1])
-    bits = tf.bitcast(weights, tf.int32)
 
     def count(thresholds: Any) -> Any:
-        return tf.reduce_sum(tf.cast(bits[:, None] >= thresholds[:, :, None], tf.int32), axis=-1)
+        return tf.reduce_sum(tf.cast(weights[:, None] >= thresholds[:, :, None], tf.int32), axis=-1)
 
     threshold = _largest_threshold(count, wanted, weights.shape.num_elements(), exact=True)[:, None]
-    above, level = bits > threshold, bits == threshold
+    above, level = weights > threshold, weights == threshold
     missing = wanted - tf.reduce_sum(tf.cast(above, tf.int32), axis=-1)
     ties = tf.cast(level, tf.int32)
     kept = tf.cond(
@@ -145,34 +157,32 @@ def keep_top_k(weights: Any, k: Any) -> Any:
         lambda: above | (level & (tf.cumsum(ties, axis=-1) <= missing[:, None])),
         lambda: above | level,
     )
-    return tf.where(kept, weights, 0.0)
+    return tf.where(kept, weights, 0)
 
 
 def keep_top_p(weights: Any, p: Any) -> Any:
     """Zero all but the fewest weights that hold a share p of each row (1: keep all); equal ones stay together."""
     import tensorflow as tf
 
-    bits = tf.bitcast(weights, tf.int32)
-    wanted = p * tf.reduce_sum(weights, axis=-1)
+    wanted = tf.cast(p, tf.float64) * _total(weights)
 
     def mass(thresholds: Any) -> Any:
-        kept = bits[:, None] >= thresholds[:, :, None]
-        return tf.reduce_sum(tf.where(kept, weights[:, None], 0.0), axis=-1)
+        return _total(tf.where(weights[:, None] >= thresholds[:, :, None], weights[:, None], 0))
 
     threshold = _largest_threshold(mass, wanted, weights.shape.num_elements())
     threshold = tf.where(p < 1, threshold, 0)
-    return tf.where(bits >= threshold[:, None], weights, 0.0)
+    return tf.where(weights >= threshold[:, None], weights, 0)
 
 
 def _largest_threshold(measure: Any, wanted: Any, size: int, exact: bool = False) -> Any:
-    """The largest bits t [B] at which measure([B, n] thresholds) still reaches `wanted`; found some bits at a time.
+    """The largest weight t [B] at which measure([B, n] thresholds) still reaches `wanted`; found some bits at a time.
 
-    Floats that are not negative are ordered as their bits are. `exact`: a threshold at which the measure equals
-    `wanted` keeps the same weights as the largest one, so that the search may end there.
+    `exact`: a threshold at which the measure equals `wanted` keeps the same weights as the largest one, so that the
+    search may end there.
     """
     import tensorflow as tf
 
-    width = 5 if size <= FEW else 3 if size <= 16 * FEW else 2
+    width = 5 if size <= FEW else 3 if size <= 16 * FEW else 1
     digits = tf.range(1, 1 << width)
 
     def narrow(shift: Any, threshold: Any, left: Any) -> tuple[Any, Any, Any]:
@@ -183,7 +193,7 @@ def _largest_threshold(measure: Any, wanted: Any, size: int, exact: bool = False
             left = left & ~tf.reduce_any(measured == wanted[:, None], axis=-1)
         return shift - width, threshold + tf.bitwise.left_shift(reached, shift), left
 
-    state = (tf.constant(WEIGHT_BITS - width), tf.zeros_like(wanted, tf.int32), wanted == wanted)
+    state = (tf.constant(WEIGHT_BITS - width), tf.zeros_like(wanted, tf.int32), wanted >= 0)
     return tf.while_loop(lambda shift, _, left: (shift >= 0) & tf.reduce_any(left), narrow, state)[1]
 
 
@@ -191,7 +201,7 @@ def invert(weights: Any, u: Any) -> Any:
     """The first token at which the running sum of the weights passes u times their total: [B, V], [B] -> [B].
 
     In two levels, blocks and then within the block: running sums of about sqrt(V) numbers instead of V. A token of
-    weight 0 is never taken, whatever the rounding.
+    weight 0 is never taken.
     """
     import tensorflow as tf
 
@@ -199,30 +209,33 @@ def invert(weights: Any, u: Any) -> Any:
     size = math.isqrt(vocabulary - 1) + 1
     blocks = -(-vocabulary // size)
     grid = tf.reshape(tf.pad(weights, [[0, 0], [0, blocks * size - vocabulary]]), [rows, blocks, size])
-    sums = tf.reduce_sum(grid, axis=-1)
+    sums = _total(grid)
     running = tf.cumsum(sums, axis=-1)
-    target = u * running[:, -1]
-    block = _first_above(running, target, sums)
-    before = tf.reduce_sum(tf.where(tf.range(blocks)[None] == block[:, None] - 1, running, 0.0), axis=-1)
-    inside = tf.gather(grid, block, batch_dims=1)
-    return block * size + _first_above(tf.cumsum(inside, axis=-1), target - before, inside)
+    target = tf.cast(u, tf.float64) * running[:, -1]
+    block = _first_above(running, target)
+    before = tf.gather(running - sums, block, batch_dims=1)
+    inside = tf.cast(tf.gather(grid, block, batch_dims=1), tf.float64)
+    return block * size + _first_above(tf.cumsum(inside, axis=-1), target - before)
 
 
-def _first_above(running: Any, target: Any, weights: Any) -> Any:
-    """First place where the running sum is above the target; the last place with a weight if rounding left none."""
+def _total(weights: Any) -> Any:
+    """Sum over the last axis, float64: exact up to 2^53."""
     import tensorflow as tf
 
-    places = tf.range(weights.shape[-1])[None]
-    passed = tf.reduce_sum(tf.cast(running <= target[:, None], tf.int32), axis=-1)
-    positive = weights > 0
-    last = tf.reduce_max(tf.where(positive, places, 0), axis=-1)
-    first = tf.reduce_min(tf.where(positive, places, weights.shape[-1] - 1), axis=-1)
-    return tf.clip_by_value(passed, first, last)
+    return tf.reduce_sum(tf.cast(weights, tf.float64), axis=-1)
+
+
+def _first_above(running: Any, target: Any) -> Any:
+    """First place where the running sum [B, n] is above the target [B]."""
+    import tensorflow as tf
+
+    return tf.reduce_sum(tf.cast(running <= target[:, None], tf.int32), axis=-1)
 
 
 def log_probability(logits: Any, token: Any) -> Any:
     """Log of the model's probability of each row's token: [B, V], [B] -> [B], nats."""
     import tensorflow as tf
 
-    shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
-    return tf.gather(shifted, token, batch_dims=1) - tf.math.log(tf.reduce_sum(tf.exp(shifted), axis=-1))
+    shifted = tf.gather(logits, token, batch_dims=1) - tf.reduce_max(logits, axis=-1)
+    total = _total(to_weights(logits))
+    return shifted - tf.math.log(tf.cast(total, tf.float32) / ONE)
