@@ -15,7 +15,9 @@ from pipelines.tasks import LIGHT, Hardware, apply
 
 def write_scripts(checkpoint: Any, light: Hardware, **settings: Any) -> Any:
     """The task that writes; its texts. It goes on past the end of an episode, as the old program did."""
-    return apply(generate(checkpoint=checkpoint, stop_at_end=False, **settings), light).outputs["texts"]
+    return apply(generate(checkpoint=checkpoint, more={"stop_at_end": False}, **settings), light).outputs[
+        "texts"
+    ]
 
 
 @dsl.pipeline(name="script-generate")

@@ -74,6 +74,9 @@ def _resources(task: dsl.PipelineTask, hardware: Hardware) -> None:
         task.set_memory_request(hardware.memory).set_memory_limit(hardware.memory)
     if _given(hardware.accelerator_count):
         task.set_accelerator_type(hardware.accelerator_type).set_accelerator_limit(hardware.accelerator_count)
+    # KFP passes a parameter into a loop for the tasks that it knows to use it, and does not look for it in resources.
+    asked = (hardware.cpu, hardware.memory, hardware.accelerator_type, hardware.accelerator_count)
+    task.register_pipeline_channels([value for value in asked if not isinstance(value, str)])
 
 
 def _given(value: Text) -> bool:

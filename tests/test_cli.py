@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from textmill.cli import main
 
-VERBS = ["ingest", "normalize", "train", "generate", "play", "report", "run"]
+VERBS = ["ingest", "normalize", "train", "generate", "play", "score", "report", "run"]
 
 
 def call(*arguments: str) -> Result:
@@ -47,6 +48,9 @@ def test_each_verb_explains_each_option(verb: str) -> None:
         (["train", "x", "--seed", "-1"], "textmill: setting 'seed' is -1; it must be at least 0.\n"),
         (["train", "x", "--set", "epochs"], "textmill: 'epochs' is not of the form NAME=VALUE.\n"),
         (["generate", "nowhere"], "textmill: there is no checkpoint at nowhere: no such folder.\n"),
+        (["score", "nowhere", "a"], "textmill: there is no checkpoint at nowhere: no such folder.\n"),
+        (["score", "x"], "textmill: there is nothing to score: give a text, or --file FILE.\n"),
+        (["score", "x", "--file", "y"], "textmill: cannot read the file y: No such file or directory.\n"),
         (["run", "nowhere.yaml"], "textmill: there is no pipeline at nowhere.yaml: no such file.\n"),
         (
             ["run", "quickstart", "-p", "sead=1"],
@@ -84,10 +88,39 @@ def test_the_stages_follow_each_other_from_the_command_line(scenes: Path, tmp_pa
         ["normalize", at["corpus"], "-o", at["dataset"], *split],
         ["train", at["dataset"], "-o", at["checkpoint"], "--preset", "tiny", "--max-steps", "6"],
         ["generate", at["checkpoint"], "-o", at["texts"], "--dataset", at["dataset"], "--length", "40"],
+        ["score", at["checkpoint"], "Is the wheel turning?", "xq", "--file", str(scenes / "1-the-mill.txt"), "--lines"],
         ["report", "--dataset", at["dataset"], "--checkpoint", at["checkpoint"], "--texts", at["texts"],
          "-o", str(tmp_path / "report.html")],
     ):  # fmt: skip
         result = call(*arguments)
         assert result.exit_code == 0, f"{arguments}: {result.stderr}"
+        if arguments[0] == "score":
+            lines = result.output.splitlines()
+            assert re.fullmatch(
+                r"[\d,.]+  \(21 tokens, -\d\.\d{3} nats each\)  Is the wheel turning\?", lines[0]
+            )
+            assert len(lines) == 2 + sum(
+                bool(line.strip()) for line in scenes.joinpath("1-the-mill.txt").open()
+            )
     assert "<html" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "report.md").read_text().startswith("#")
+
+
+def test_a_dry_run_of_ingest_says_what_would_be_read_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("one")
+    (tmp_path / "texts" / "b.pdf").write_text("two")
+    command = ["ingest", str(tmp_path / "texts"), "-o", str(tmp_path / "corpus"), "--dry-run"]
+    ended = CliRunner().invoke(main, command)
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stdout.splitlines() == [
+        "a.txt: new",
+        "b.pdf: of unknown kind (.pdf)",
+        "1 new, 1 of unknown kind (.pdf)",
+    ]
+    assert not (tmp_path / "corpus").exists()
+    assert CliRunner().invoke(main, command[:-1]).exit_code == 0
+    (tmp_path / "texts" / "a.txt").unlink()
+    (tmp_path / "texts" / "c.txt").write_text("three")
+    ended = CliRunner().invoke(main, command)
+    assert ended.stdout.splitlines()[:3] == ["a.txt: gone", "b.pdf: of unknown kind (.pdf)", "c.txt: new"]

@@ -129,14 +129,14 @@ def test_an_archive_in_a_folder_is_like_a_folder_in_it(tmp_path: Path, corpus: P
 def test_a_single_file_is_text_whatever_its_suffix_and_in_a_folder_it_is_told(
     tmp_path: Path, corpus: Path
 ) -> None:
-    source = put(tmp_path / "texts", {"readme.md": b"# words", "a.txt": b"first", "LICENSE": b"law"})
-    ingest(f"{source}/readme.md", tmp_path / "single", IngestSettings.of(pattern="*.txt"))
-    assert texts(tmp_path / "single") == {"readme.md": "# words"}
+    source = put(tmp_path / "texts", {"readme.rst": b"# words", "a.txt": b"first", "LICENSE": b"law"})
+    ingest(f"{source}/readme.rst", tmp_path / "single", IngestSettings.of(pattern="*.txt"))
+    assert texts(tmp_path / "single") == {"readme.rst": "# words"}
     ingest(source, corpus)
     assert texts(corpus) == {"a.txt": "first"}
     assert skipped(corpus) == [
         ("LICENSE", None, "of unknown kind (no suffix)"),
-        ("readme.md", None, "of unknown kind (.md)"),
+        ("readme.rst", None, "of unknown kind (.rst)"),
     ]
 
 
@@ -391,7 +391,7 @@ def test_the_format_of_the_manifest(tmp_path: Path, corpus: Path) -> None:
     assert value["format"] == "textmill/corpus"
     assert value["details"] == {
         "source": "texts",
-        "reader": 1,
+        "reader": 2,
         "archives": [],
         "skipped": [],
         "items": [

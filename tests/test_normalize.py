@@ -107,6 +107,7 @@ def test_rules_run_in_their_order_and_say_what_they_changed(tmp_path: Path) -> N
     assert unicode_repair == {
         "name": "unicode_repair",
         "documents_changed": 1,
+        "documents_dropped": 0,
         "changes": 1,
         "counts": {},
         "examples": [
@@ -308,7 +309,7 @@ def test_words_that_stand_once_are_one_line(tmp_path: Path) -> None:
     [
         ({"rules": "script_markp"}, "unknown rule 'script_markp'. Did you mean 'script_markup'?"),
         ({"rules": "whitespace,whitespace"}, "rule 'whitespace' is named twice"),
-        ({"tokenizer": "bpe"}, "choose one of: char, word"),
+        ({"tokenizer": "sentencepiece"}, "choose one of: bpe, char, word"),
         ({"valid_fraction": 0.6, "test_fraction": 0.4}, "together they must be at most 0.9"),
         ({"split": "documents"}, "needs the setting valid_documents or test_documents"),
         ({"valid_documents": "a.txt"}, "need the setting split: documents"),
@@ -403,3 +404,32 @@ def test_five_megabytes_of_shakespeare_take_seconds(tmp_path: Path, settings: di
     assert time.process_time() - start < 15
     assert dataset.report["split"]["valid"] == ["winterstale.txt"]
     assert json.dumps(dataset.report)
+
+
+def test_a_rule_can_drop_documents_and_the_report_says_why(tmp_path: Path) -> None:
+    texts = {**BOOKS, "short.txt": "no\n", "void.txt": " \n"}
+    dataset = make(tmp_path, texts, rules=["whitespace", "min_length(10)", "max_length(characters=1000)"])
+    assert dataset.report["dropped_counts"] == {"too short": 1, "empty": 1}
+    assert {"document": "short.txt", "reason": "too short", "detail": "2 characters"} in dataset.report[
+        "dropped"
+    ]
+    assert [rule["documents_dropped"] for rule in dataset.report["rules"]] == [0, 1, 0]
+    assert dataset.details["rules"] == [
+        "whitespace",
+        "min_length(characters=10)",
+        "max_length(characters=1000)",
+    ]
+
+
+def test_rules_that_leave_nothing_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dropped by them \(min_length\(5000\)\): 10 too short\.$"):
+        make(tmp_path, BOOKS, rules="min_length(5000)")
+
+
+def test_boilerplate_is_found_in_the_whole_corpus_before_it_is_cleaned(tmp_path: Path) -> None:
+    texts = {name: f"{text}All rights of the miller reserved.\n" for name, text in BOOKS.items()}
+    dataset = make(tmp_path, texts, rules="whitespace,boilerplate(share=0.5)")
+    assert dataset.report["rules"][1]["counts"]["lines"] == 10
+    assert "miller" not in "".join(
+        text for split in ("train", "valid", "test") for _, text in dataset.texts(split)
+    )

@@ -51,4 +51,21 @@ def test_a_terminal_gets_a_bar_and_lines_go_to_stdout(
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (65, "1 min 5 s"), (3700, "1 h 1 min")])
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert progress._duration(seconds) == text
+    assert progress.duration(seconds) == text
+
+
+def test_the_whole_may_be_known_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textmill.progress.LOG_EVERY_SECONDS", 0.0)
+    with (
+        caplog.at_level("INFO", logger="textmill.progress"),
+        progress.Progress("ingest", unit="items") as bar,
+    ):
+        bar.advance(0, "listing")
+        bar.expect(4)
+        bar.advance(1, "a.txt")
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "ingest: 0 items",
+        "ingest: 1 of 4 (25%) items",
+    ]

@@ -386,3 +386,25 @@ def test_chart_leaves_out_what_cannot_be_drawn() -> None:
 
 def test_difference_shows_white_space() -> None:
     assert difference("a\tb", "a b") == [("same", "a"), ("del", "⇥"), ("ins", " "), ("same", "b")]
+
+
+def test_a_fine_tuned_gpt_2_is_shown_in_tokens_with_its_base(tmp_path: Path) -> None:
+    folders = make_folders(tmp_path)
+    data = json.loads((folders["dataset"] / "report.json").read_bytes())
+    data["tokenizer"]["name"] = "bpe"
+    write_json(folders["dataset"] / "report.json", data)
+    manifest.write(folders["dataset"], "dataset", details={"tokenizer": {"name": "bpe"}})
+    found = manifest.read(folders["checkpoint"], "checkpoint")
+    for sample in (folders["checkpoint"] / "samples").iterdir():
+        write_bytes(
+            sample, b"======== SAMPLE 1 ========\nThe mill.\n\n======== SAMPLE 2 ========\nThe door.\n"
+        )
+    parents = {**found.parents, "base": "ba5e" * 16}
+    manifest.write(folders["checkpoint"], "checkpoint", parents=parents, details=found.details)
+    text = Page(make_report(folders, tmp_path)[1]).text
+    assert "nats a token" in text
+    assert "counting tokens alone" in text
+    assert "base model " + "ba5e" * 16 in text
+    assert "started from ba5eba5eba5e" in text
+    assert "SAMPLE" not in text
+    assert "The mill. The door." in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
@@ -49,7 +50,9 @@ def write(words: str, length: int, texts: dsl.Output[dsl.Dataset], mode: str = "
             time.sleep(60)
         except KeyboardInterrupt:
             time.sleep(0.3)
-            open(os.path.join(os.environ["TEXTMILL_STATE_ROOT"] + "-saved"), "w").close()
+            saved = os.environ["TEXTMILL_STATE_ROOT"] + "-saved"
+            os.makedirs(os.path.dirname(saved), exist_ok=True)
+            open(saved, "w").close()
             raise Interrupted("stopped at step 3; saved.")
     os.makedirs(texts.path, exist_ok=True)
     with open(texts.path + "/texts.txt", "a") as file:
@@ -265,7 +268,8 @@ import sys
 from textmill.errors import TextmillError
 from textmill.running import run_pipeline
 try:
-    run_pipeline(sys.argv[1], {"words": "x", "mode": "wait"}, sys.argv[2])
+    given = {"given": ["a", "b", "c"]} if sys.argv[1].endswith("loop.yaml") else {"words": "x"}
+    run_pipeline(sys.argv[1], {**given, "mode": "wait"}, sys.argv[2])
 except TextmillError as error:
     print("ENDED", type(error).__name__, error, flush=True)
     sys.exit(error.exit_code)
@@ -281,8 +285,10 @@ def start(tiny: Path, output: Path) -> subprocess.Popen[str]:
         start_new_session=True,
     )
     assert process.stdout is not None
+    waiting = 0
     for line in process.stdout:
-        if line.strip() == "waiting":
+        waiting += line.strip().endswith("waiting")
+        if waiting == (2 if tiny.name == "loop.yaml" else 1):
             return process
     raise AssertionError("the task did not start")
 
@@ -400,3 +406,97 @@ def test_importing_the_runner_is_light() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
+
+
+# ---------------------------------------------------------------------- a loop over items
+
+LOOP = (
+    SOURCE[: SOURCE.index("@dsl.pipeline")]
+    + '''
+@dsl.component(base_image="python-none", install_kfp_package=False)
+def names(given: list) -> list:
+    return given
+
+@dsl.pipeline(name="loop")
+def loop(given: list, mode: str = "well"):
+    """A chain for each item."""
+    found = names(given=given)
+    with dsl.ParallelFor(found.output, parallelism=2) as item:
+        first = write(words=item, length=1, mode=mode).set_retry(3, backoff_duration="60s")
+        look(texts=first.outputs["texts"])
+
+import sys
+compiler.Compiler().compile(loop, sys.argv[1])
+'''
+)
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loop")
+    (folder / "source.py").write_text(LOOP)
+    subprocess.run([sys.executable, "source.py", "loop.yaml"], cwd=folder, check=True)
+    return folder / "loop.yaml"
+
+
+def around(pipeline: Path, output: Path, items: list[str], **parameters: Any) -> tuple[RunResult, str]:
+    out = io.StringIO()
+    result = run_pipeline(pipeline, {"given": items, **parameters}, output, out=out)
+    return result, out.getvalue()
+
+
+def test_each_item_of_a_loop_has_its_folders(loop: Path, tmp_path: Path) -> None:
+    result, said = around(loop, tmp_path, ["b one", "a/two", "é" * 100, ".hidden"])
+    assert len(result.items) == 4, "a name too long for a folder is cut, and stays its own"
+    assert (result.text, result.report, result.checkpoint) == (None, None, None)
+    for item in ("b one", "a/two", ".hidden"):
+        made = result.items[item]
+        assert made.text is not None
+        assert made.text.read_text() == f"{item}\n"
+        assert made.report is not None
+        assert made.report.read_text() == f"<p>{item}\n"
+        assert [(task.name, task.state) for task in made.tasks] == [("write", "done"), ("look", "done")]
+        assert f"[{item}] write\n" in said
+        assert f"      {item}: first line\n" in said
+        assert f"  {item}\n    text" in said
+    assert len(result.tasks) == 1 + 4 * 2
+    assert (tmp_path / "for-loop-1/a%2Ftwo/write/texts/texts.txt").exists()
+
+
+def test_a_loop_goes_on_in_the_same_folders_when_an_item_comes_first(loop: Path, tmp_path: Path) -> None:
+    around(loop, tmp_path, ["b", "c"])
+    (tmp_path / "for-loop-1/b/look/leftover").write_text("of the first run")
+    result, _ = around(loop, tmp_path, ["a", "b", "c"])
+    texts = {item: made.text.read_text() for item, made in result.items.items() if made.text}
+    assert texts == {"a": "a\n", "b": "b\nb\n", "c": "c\nc\n"}
+    assert not (tmp_path / "for-loop-1/b/look/leftover").exists()
+
+
+def test_the_error_of_a_loops_task_is_that_of_the_run(loop: Path, tmp_path: Path, capfd: Any) -> None:
+    with pytest.raises(InputError, match=r"^write of .*: the words are wrong; choose others\.$"):
+        around(loop, tmp_path, [f"item {i}" for i in range(9)], mode="input")
+    record = json.loads((tmp_path / "run.json").read_bytes())
+    states = [task["state"] for task in record["tasks"] if task["name"] == "write"]
+    assert set(states) == {"failed"}
+    assert len(states) <= 2, "those that had begun"
+    assert "failed with exception" not in "".join(capfd.readouterr())
+
+
+def test_no_item_is_no_error(loop: Path, tmp_path: Path) -> None:
+    result, _ = around(loop, tmp_path, [])
+    assert [task.name for task in result.tasks] == ["names"]
+    assert result.items == {}
+
+
+def test_a_stop_lets_each_task_of_a_loop_save(loop: Path, tmp_path: Path) -> None:
+    process = start(loop, tmp_path / "out")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert re.search("stopping write of [ab], write of [ab]; once more stops at once", said)
+    assert re.search("ENDED Interrupted write of [ab]: stopped at step 3; saved", said)
+    assert process.returncode == 130
+    assert {p.name for p in (tmp_path / "out" / ".state").glob("*-saved")} == {"a-saved", "b-saved"}
+    states = {
+        t["item"]: t["state"] for t in json.loads((tmp_path / "out/run.json").read_bytes())["tasks"][1:]
+    }
+    assert states == {"a": "stopped", "b": "stopped"}, "and the third was not begun"

@@ -46,3 +46,20 @@ def test_the_view_keeps_its_columns_whatever_the_text() -> None:
     assert shown[0].index("loss:") == shown[1].index("loss:")
     assert "\x00" not in shown[1]
     assert shown[-1].split()[0] == "INDEX"
+
+
+def test_step_lines_begin_as_gpt_2_simples() -> None:
+    said = lines.step_line(10, 83.456, 3.4, 3.51, 612.3, 3700)
+    assert said == ("[10 | 83.46] loss=3.40 avg=3.51 perplexity: 29.964 speed: 612 tps, about 1 h 1 min left")
+    assert lines.step_line(10, 1.0, 0.0, 0.0, 1.0, 0.0).endswith("speed: 1 tps")
+    assert lines.sample_blocks(["one", "two"]) == (
+        "======== SAMPLE 1 ========\none\n\n======== SAMPLE 2 ========\ntwo\n"
+    )
+    assert (
+        lines.step_validation(100, 62.1, 3.456, 0.412, math.log(512.3), "tps")
+        == "[100 | 62.10] validation loss=3.456 accuracy=0.412 perplexity: 31.690 (counting tokens alone: 512.300)"
+    )
+
+
+def test_the_speed_is_said_in_the_tokenizers_tokens() -> None:
+    assert [lines.speed_unit(name) for name in ("char", "word", "bpe")] == ["cps", "wps", "tps"]

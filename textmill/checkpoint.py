@@ -9,11 +9,18 @@
       state/step-<step>/      all that an exact resume needs, each with a manifest of its own
         weights.safetensors slots.safetensors carried.safetensors state.json manifest.json
 
+A GPT-2's weights lie in OpenAI's format instead, so that gpt-2-simple and every other reader load the folder as it is:
+
+      hparams.json model-<step>.index model-<step>.data-00000-of-00001 model-<step>.meta
+      encoder.json vocab.bpe  the tokenizer's, once more
+      checkpoint              names the newest model-<step>; not in the manifest, which names the model by itself
+
 Tensors are float32 safetensors (https://huggingface.co/docs/safetensors): no code runs on load.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -21,14 +28,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from textmill import manifest
 from textmill.errors import FolderError
-from textmill.files import new_folder, write_bytes, write_json
+from textmill.files import new_folder, replacing, write_json
 from textmill.tokenizers import Tokenizer, load_tokenizer
 
 log = logging.getLogger("textmill.checkpoint")
@@ -70,10 +77,12 @@ def save_state(checkpoint: Path, state: State, keep: int) -> Path:
     """Write state/step-<step> whole or not at all, then remove all but the newest `keep`."""
     folder = checkpoint / "state" / f"step-{state.step:08d}"
     with new_folder(folder) as beside:
+        known = {}
         for name in ("weights", "slots", "carried"):
-            (beside / f"{name}.safetensors").write_bytes(_pack(getattr(state, name)))
+            with open(beside / f"{name}.safetensors", "wb") as file:
+                known[f"{name}.safetensors"] = _write_tensors(file, getattr(state, name))
         write_json(beside / "state.json", {"step": state.step, **state.facts})
-        manifest.write(beside, "state")
+        manifest.write(beside, "state", known=known)
     for _, old in list(_states(checkpoint))[keep:]:
         shutil.rmtree(old)
     return folder
@@ -86,7 +95,9 @@ def latest_state(checkpoint: Path) -> State | None:
         try:
             manifest.read(folder, "state", verify=True)
             facts = json.loads((folder / "state.json").read_bytes())
-            tensors = [_unpack(folder / f"{name}.safetensors") for name in ("weights", "slots", "carried")]
+            tensors = [
+                _read_tensors(folder / f"{name}.safetensors") for name in ("weights", "slots", "carried")
+            ]
         except (FolderError, OSError, ValueError) as error:
             log.warning("passing over a damaged state: %s", error)
             continue
@@ -104,30 +115,43 @@ def save_model(
 ) -> str:
     """Make `weights` the checkpoint's model and return its digest. `details` must hold their "step".
 
-    The weights' file is new for each step and the manifest that names it is swung last: a kill at any moment leaves
-    the old model or the new one.
+    The weights' files are new for each step and the manifest that names them is swung last: a kill at any moment
+    leaves the old model or the new one.
     """
-    name = f"weights-{details['step']:08d}.safetensors"
+    step, kind = details["step"], _weights_of(config)
     if not (checkpoint / "tokenizer").exists():
         with new_folder(checkpoint / "tokenizer") as beside:
             tokenizer.save(beside)
+    known = kind.write(checkpoint, step, config, weights)
     write_json(checkpoint / "config.json", config)
-    write_bytes(checkpoint / name, _pack(weights))
-    digest = save_details(checkpoint, {**details, "weights": name}, parents)
-    for old in checkpoint.glob("weights-*.safetensors"):
-        if old.name != name:
-            old.unlink()
+    digest = save_details(checkpoint, {**details, "weights": kind.name(step)}, parents, known)
+    kind.remove_others(checkpoint, step)
     return digest
 
 
-def save_details(checkpoint: Path, details: Mapping[str, Any], parents: Mapping[str, str]) -> str:
-    """Write the manifest over the model's files, with `details` (which name the weights' file); return the digest."""
+def save_details(
+    checkpoint: Path,
+    details: Mapping[str, Any],
+    parents: Mapping[str, str],
+    known: Mapping[str, dict[str, Any]] | None = None,
+) -> str:
+    """Write the manifest over the model's files, with `details` (which hold the weights' "step"); return the digest.
+
+    `known` are entries of files whose hashes are known already.
+    """
     tokenizer = [
         p.relative_to(checkpoint).as_posix() for p in (checkpoint / "tokenizer").rglob("*") if p.is_file()
     ]
-    files = [details["weights"], "config.json", *tokenizer]
+    kind = _weights_of(json.loads((checkpoint / "config.json").read_bytes()))
+    files = [*kind.files(checkpoint, details["step"]), "config.json", *tokenizer]
     return manifest.write(
-        checkpoint, "checkpoint", parents=parents, details=details, files=files, packages=["numpy"]
+        checkpoint,
+        "checkpoint",
+        parents=parents,
+        details=details,
+        files=files,
+        packages=["numpy"],
+        known=known,
     ).digest
 
 
@@ -163,7 +187,7 @@ def load_model(checkpoint: Path) -> LoadedModel:
     return LoadedModel(
         name=details["model"],
         config=family.config_class.from_dict(details["config"], where=str(checkpoint)),
-        weights=_unpack(checkpoint / details["weights"]),
+        weights=WEIGHTS[family.weights_format].read(checkpoint, details["step"]),
         tokenizer=load_tokenizer(checkpoint / "tokenizer"),
         details=details,
         digest=found.digest,
@@ -188,13 +212,116 @@ def _remove_leftovers(checkpoint: Path) -> None:
             shutil.rmtree(path)
 
 
-def _pack(tensors: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
-    from safetensors.numpy import save
+class Weights(Protocol):
+    """How a checkpoint keeps a model's weights."""
 
-    return bytes(save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}))
+    def name(self, step: int) -> str:
+        """What the manifest's details call them."""
+        ...
+
+    def files(self, checkpoint: Path, step: int) -> list[str]:
+        """The files that hold them, relative to the checkpoint."""
+        ...
+
+    def write(
+        self, checkpoint: Path, step: int, config: Mapping[str, Any], weights: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """Write the files beside those of other steps; return the manifest's entries of those hashed on the way."""
+        ...
+
+    def read(self, checkpoint: Path, step: int) -> Tensors: ...
+
+    def remove_others(self, checkpoint: Path, step: int) -> None:
+        """Remove the files of every other step."""
+        ...
 
 
-def _unpack(path: Path) -> Tensors:
+class _Safetensors:
+    """weights-<step>.safetensors"""
+
+    def name(self, step: int) -> str:
+        return f"weights-{step:08d}.safetensors"
+
+    def files(self, checkpoint: Path, step: int) -> list[str]:
+        return [self.name(step)]
+
+    def write(
+        self, checkpoint: Path, step: int, config: Mapping[str, Any], weights: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        with replacing(checkpoint / self.name(step)) as file:
+            return {self.name(step): _write_tensors(file, weights)}
+
+    def read(self, checkpoint: Path, step: int) -> Tensors:
+        return _read_tensors(checkpoint / self.name(step))
+
+    def remove_others(self, checkpoint: Path, step: int) -> None:
+        for old in checkpoint.glob("weights-*.safetensors"):
+            if old.name != self.name(step):
+                old.unlink()
+
+
+class _OpenAI:
+    """model-<step>.{index,data-00000-of-00001,meta} and what OpenAI's and gpt-2-simple's readers want beside them."""
+
+    def name(self, step: int) -> str:
+        return f"model-{step}"
+
+    def files(self, checkpoint: Path, step: int) -> list[str]:
+        from textmill import openai_checkpoint
+
+        return [name for name in openai_checkpoint.files_of(checkpoint, step) if name != "checkpoint"]
+
+    def write(
+        self, checkpoint: Path, step: int, config: Mapping[str, Any], weights: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        from textmill import openai_checkpoint
+        from textmill.models.gpt2 import GPT2Config
+
+        openai_checkpoint.write_model(checkpoint, step, GPT2Config.from_dict(config["config"]), weights)
+        return {name: manifest.entry(checkpoint / name) for name in self.files(checkpoint, step)}
+
+    def read(self, checkpoint: Path, step: int) -> Tensors:
+        from textmill import openai_checkpoint
+
+        return openai_checkpoint.read_model(checkpoint, step)[1]
+
+    def remove_others(self, checkpoint: Path, step: int) -> None:
+        for old in checkpoint.glob("model-*.*"):
+            if old.name.partition(".")[0] != self.name(step):
+                old.unlink()
+
+
+WEIGHTS: dict[str, Weights] = {"safetensors": _Safetensors(), "openai": _OpenAI()}
+
+
+def _weights_of(config: Mapping[str, Any]) -> Weights:
+    from textmill.models import get_model
+
+    return WEIGHTS[get_model(config["model"]).weights_format]
+
+
+def _write_tensors(file: IO[bytes], tensors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
+    """Write safetensors, one array in memory at a time; return the file's entry in a manifest."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name in sorted(tensors):
+        start, end = end, end + 4 * int(np.size(tensors[name]))
+        header[name] = {"dtype": "F32", "shape": list(np.shape(tensors[name])), "data_offsets": [start, end]}
+    head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    digest = hashlib.sha256()
+
+    def put(data: Any) -> None:
+        digest.update(data)
+        file.write(data)
+
+    put(len(head).to_bytes(8, "little") + head)
+    for name in sorted(tensors):
+        put(np.ascontiguousarray(tensors[name], "<f4").reshape(-1).view(np.uint8).data)
+    return {"size": 8 + len(head) + end, "sha256": digest.hexdigest()}
+
+
+def _read_tensors(path: Path) -> Tensors:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -74,6 +74,20 @@ class Screen:
             self._out.flush()
 
 
+class LabelledScreen(Screen):
+    """The screen of one of several tasks that work side by side: its lines are marked, and it draws no bars."""
+
+    def __init__(self, screen: Screen, label: str) -> None:
+        self._screen, self._label = screen, label
+        self.is_terminal = False
+
+    def line(self, text: str) -> None:
+        self._screen.line(f"{INDENT}{self._label}: {text.removeprefix(INDENT)}")
+
+    def bar(self, text: str) -> None:
+        pass
+
+
 class ChildLog:
     """Takes a process's output as it comes; shows it on `screen`; keeps a traceback back until the end is known."""
 

@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import click
 
 from textmill import __version__
+from textmill.cli_models import models
 from textmill.errors import InputError, TextmillError
 from textmill.settings import Settings
 
@@ -58,7 +60,7 @@ def main(verbose: bool, quiet: bool) -> None:
     The stages, each from folders to a folder:
       ingest      SOURCE     -> corpus        files, archives, URLs, buckets
       normalize   CORPUS     -> dataset       rules, duplicates, split, tokens
-      train       DATASET    -> checkpoint    char-GRU or word-LSTM; goes on where it was stopped
+      train       DATASET    -> checkpoint    char-GRU, word-LSTM or GPT-2; goes on where it was stopped
       generate    CHECKPOINT -> texts         new text, and what of it was copied
     Or all of them at once, as a compiled pipeline:  textmill run quickstart
     """
@@ -108,7 +110,9 @@ def _option(
         )
     shown = ",".join(map(str, default)) if isinstance(default, list) else default
     metavar = (
-        "|".join(field.metadata["choices"]) if field.metadata["choices"] else type(default).__name__.upper()
+        "|".join(field.metadata["choices"])
+        if field.metadata["choices"]
+        else (str if default is None else type(default)).__name__.upper()
     )
     note = f"  [{shown}]" if shown not in ("", None) else ""
     return click.option(flag, field.name, default=None, metavar=metavar, help=help + note)
@@ -151,6 +155,27 @@ def _say_done(what: str, folder: Path, figures: dict[str, Any]) -> None:
     log.info("%s in %s: %s", what, folder, shown)
 
 
+def _texts_of(file: Path, lines: bool) -> list[str]:
+    """The text of a file, or each of its lines that is not empty."""
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        text = data.decode()
+    except OSError as error:
+        raise InputError(f"cannot read the file {file}: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise InputError(f"the file {file} is not UTF-8 text.") from None
+    return [line for line in text.splitlines() if line.strip()] if lines else [text.removesuffix("\n")]
+
+
+def _say_plan(plan: Any) -> None:
+    """A line for each item, then how many of each."""
+    for row in plan.items:
+        click.echo(f"{row['item']}: {row['what']}")
+    counts = Counter(row["what"] for row in plan.items)
+    for line in [*plan.notes, ", ".join(f"{count:,} {what}" for what, count in counts.most_common(10))]:
+        click.echo(line)
+
+
 def _figure(value: Any) -> str:
     return (
         f"{value:,.4g}"
@@ -173,14 +198,34 @@ def _add_stages() -> None:
     @click.option(
         "-o", "--out", type=Folder, default=Path("corpus"), show_default=True, help="The corpus folder."
     )
+    @click.option(
+        "--dry-run", is_flag=True, help="Say what would be read or fetched, and fetch and write no text."
+    )
     @settings_options(IngestSettings, "ingest")
-    def ingest(source: str, out: Path, settings: IngestSettings) -> None:
+    def ingest(source: str, out: Path, dry_run: bool, settings: IngestSettings) -> None:
         """Read SOURCE into a corpus folder; only what changed is read again.
 
         \b
         SOURCE is a file, a folder, a glob, an archive (.zip .tar .tar.gz .tar.zst), a compressed file (.gz .zst),
         http(s)://, s3://, gs://, or sample:play, sample:posts, sample:episodes. Texts are .txt, .csv and .jsonl.
+
+        \b
+        Collected from the web, politely and only what changed (pip install 'textmill[crawl]'):
+          crawl:SITE      pages of a site by their links      mediawiki:WIKI  pages of a wiki by its API
+          feeds:FEED      entries of RSS and Atom feeds, or the articles behind them
+        each given as a YAML file (crawl:site.yaml, here or at s3://, https://…), as an address (feeds:https://…,
+        mediawiki:https://wiki/api.php?category=Plays), as a list (feeds:list.txt), or as the YAML itself:
+          'crawl:{start: [https://example.org/plays/], follow: ["/plays/*"], delay: 2}'
+        What a description may say stands in docs/collecting.md.
+
+        \b
+        Posts, a query a line (pip install 'textmill[social]'): mastodon:queries.txt bluesky:queries.txt x:queries.txt
+        Formats, FORMAT:PLACE: epub, pdf, html, markdown, subtitles, fountain, fdx, parquet, gutenberg, wikitext,
+        x-archive, mastodon-archive. Both stand in docs/dumps_and_posts.md.
         """
+        if dry_run:
+            _say_plan(_stage("ingest", "plan")(source, out, settings))
+            return
         _say_done("corpus", out, _stage("ingest", "ingest")(source, out, settings))
 
     @main.command()
@@ -188,10 +233,11 @@ def _add_stages() -> None:
     @click.option(
         "-o", "--out", type=Folder, default=Path("dataset"), show_default=True, help="The dataset folder."
     )
+    @click.option("--base", type=Folder, help="A model to fine-tune: the dataset gets its tokenizer.")
     @settings_options(NormalizeSettings, "normalize")
-    def normalize(corpus: Path, out: Path, settings: NormalizeSettings) -> None:
+    def normalize(corpus: Path, out: Path, base: Path | None, settings: NormalizeSettings) -> None:
         """Clean a corpus, drop duplicates, split it and turn it into tokens."""
-        _say_done("dataset", out, _stage("normalize", "normalize")(corpus, out, settings))
+        _say_done("dataset", out, _stage("normalize", "normalize")(corpus, out, settings, base))
 
     @main.command()
     @click.argument("dataset", type=Folder)
@@ -207,7 +253,9 @@ def _add_stages() -> None:
     def train(dataset: Path, out: Path, settings: TrainSettings) -> None:
         """Train a model; stopped or killed, the same command goes on from the last saved state.
 
-        Presets: char-gru tiny, small, shakespeare; word-lstm tiny, test, small, medium, large.
+        \b
+        Presets: char-gru tiny, small, shakespeare; word-lstm tiny, test, small, medium, large;
+        gpt2 tiny, small (from scratch), 124M, 355M, 774M, 1558M (with --base).
         """
         _say_done("checkpoint", out, _stage("train", "train")(dataset, out, settings))
 
@@ -216,7 +264,11 @@ def _add_stages() -> None:
     @click.option(
         "-o", "--out", type=Folder, default=Path("texts"), show_default=True, help="The texts folder."
     )
-    @click.option("--prompts", type=Folder, help="File with a prompt a line, or .jsonl with a field prompt.")
+    @click.option(
+        "--prompts",
+        type=Folder,
+        help='File with a prompt a line, or .jsonl: {"prompt": …, "length": …} a line.',
+    )
     @click.option(
         "--dataset", type=Folder, help="The dataset it was trained on: tells what of the text was copied."
     )
@@ -238,6 +290,34 @@ def _add_stages() -> None:
     def play(checkpoint: Path, settings: GenerateSettings) -> None:
         """Write text to the terminal without end, wrapped at 100, until Ctrl-C."""
         _stage("play", "play")(checkpoint, settings)
+
+    @main.command()
+    @click.argument("checkpoint", type=Folder)
+    @click.argument("texts", nargs=-1)
+    @click.option("--file", type=Folder, help="File that holds a text; - reads it from stdin.")
+    @click.option("--lines", is_flag=True, help="Each line of the file is a text.")
+    @click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "auto"]),
+        default="float32",
+        show_default=True,
+    )
+    def score(
+        checkpoint: Path, texts: tuple[str, ...], file: Path | None, lines: bool, precision: str
+    ) -> None:
+        """Say how likely a model finds each of TEXTS: its perplexity, tokens, and nats a token.
+
+        A perplexity compares with those of models with the same tokens only.
+        """
+        asked = list(texts)
+        if file is not None:
+            asked += _texts_of(file, lines)
+        if not asked:
+            raise InputError("there is nothing to score: give a text, or --file FILE.")
+        for text, found in zip(asked, _stage("generate", "score")(checkpoint, asked, precision), strict=True):
+            shown = " ".join(text.split())
+            nats = f"{found.tokens:,} tokens, {found.mean_log_probability:.3f} nats each"
+            click.echo(f"{found.perplexity:,.2f}  ({nats})  {shown[:59] + '…' if len(shown) > 60 else shown}")
 
     @main.command()
     @click.option("--dataset", type=Folder, required=True)
@@ -277,7 +357,8 @@ def _add_stages() -> None:
         """Run a compiled pipeline on this machine, as a cluster would: PIPELINE.yaml, or a recipe's name.
 
         \b
-        Recipes: quickstart, script_train, script_generate, script_word_lstm, play_char_gru.
+        Recipes: quickstart, script_train, script_generate, script_word_lstm, play_char_gru, tweets_gpt2,
+        episodes_gpt2.
         Example: textmill run quickstart --param source=my_texts/ --output out
         """
         from textmill.pipeline_file import read_pipeline
@@ -291,6 +372,7 @@ def _add_stages() -> None:
 
 
 _add_stages()
+main.add_command(models)
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -153,9 +153,15 @@ class Corpus:
         return self.manifest.details.get("skipped", [])
 
     def documents(self) -> Iterator[Document]:
-        """All documents, in the order of their items, one in memory at a time."""
+        """All documents, in the order of their items, one in memory at a time.
+
+        `meta.fetched` says when a document was fetched from elsewhere. It lies in the manifest and not in the shard,
+        so that a text fetched again, or elsewhere, gives the same shard.
+        """
         for item in self.items:
-            yield from read_shard(self.folder / item["shard"])
+            fetched = {"fetched": item["fetched"]} if "fetched" in item else {}
+            for document in read_shard(self.folder / item["shard"]):
+                yield replace(document, meta=document.meta | fetched) if fetched else document
 
 
 def read_corpus(folder: Path, verify: bool = False) -> Corpus:

@@ -150,6 +150,13 @@ class Dataset:
                 self._documents[split] = [json.loads(line) for line in file]
         return self._documents[split]
 
+    def spans(self, split: str) -> npt.NDArray[np.int64]:
+        """First position and number of tokens of each document, [documents, 2]; the rest of the index is not kept."""
+        with open(self._split(split) / "documents.jsonl", "rb") as file:
+            entries = (json.loads(line) for line in file)
+            flat = np.fromiter((entry[k] for entry in entries for k in ("start", "tokens")), np.int64)
+        return flat.reshape(-1, 2)
+
     def texts(self, split: str) -> Iterator[tuple[str, str]]:
         """(id, cleaned text) of each document, one in memory at a time."""
         for value in read_json_lines(self._split(split) / "text.jsonl.zst"):

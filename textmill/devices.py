@@ -48,6 +48,23 @@ def tensorflow() -> Any:
     return tf
 
 
+def jax() -> Any:
+    """The jax module, told how many cores this process may use. Raises MachineError where it is not installed."""
+    os.environ.setdefault("PJRT_NPROC", str(available_cores()))  # it would count the machine's
+    try:
+        import jax
+    except ImportError as error:
+        raise MachineError(
+            "JAX is not installed here; install it with: pip install 'textmill[train]'."
+        ) from error
+    return jax
+
+
+def jax_platform() -> str:
+    """Where JAX computes: "cpu", "gpu" or "tpu"."""
+    return str(jax().default_backend())
+
+
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
     """Hold back what TensorFlow's C++ side writes to stderr while it is loaded (no log level reaches that); show it
@@ -104,14 +121,16 @@ def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return cores
 
 
-def configure_threads(streams: int, threads: int) -> bool:
+def configure_threads(streams: int, threads: int, side_by_side: int = 1) -> bool:
     """Have `streams` operations run side by side with threads/streams threads each; True if it took effect.
+
+    `side_by_side` is the least number of operations that may run at one time, also where they share threads.
 
     Does nothing, and says so at debug level, when TensorFlow is already running in this process.
     """
     tf = tensorflow()
     within = max(1, threads // streams)
-    wanted = (within, max(streams, 1))
+    wanted = (within, max(streams, side_by_side))
     set_now = (
         tf.config.threading.get_intra_op_parallelism_threads(),
         tf.config.threading.get_inter_op_parallelism_threads(),
@@ -120,7 +139,7 @@ def configure_threads(streams: int, threads: int) -> bool:
         return True
     try:
         tf.config.threading.set_intra_op_parallelism_threads(within)
-        tf.config.threading.set_inter_op_parallelism_threads(max(streams, 1))
+        tf.config.threading.set_inter_op_parallelism_threads(wanted[1])
     except RuntimeError:
         log.debug("TensorFlow is already running with threads %s; %s was wanted", set_now, wanted)
         return False

@@ -30,14 +30,16 @@ from textmill.files import sync_file, sync_folder, writing_failed
 from textmill.ingest_journal import Journal, Kept, read_previous
 from textmill.progress import Progress
 from textmill.settings import Settings, setting
-from textmill.sources import BadItem, Item, chunks_of, open_source, too_large
+from textmill.sources import BadItem, Item, Source, Unreachable, chunks_of, open_source, too_large
 from textmill.sources.archive import BadArchive, archive_suffix, members
 from textmill.sources.texts import READERS, Reading, TextKind, read_documents, text_kind
 
 log = logging.getLogger("textmill.ingest")
 
-READER = 1  # raise it when the same bytes and settings give other documents: every item is then read again
+READER = 2  # raise it when the same bytes and settings give other documents: every item is then read again
 LINES_REPORTED = 10  # bad lines of one file that are reported one by one; the others are counted
+NO_TEXT = "no text in it"
+WORK = ".collecting"  # what a source keeps in the corpus folder for the next time
 ITEMS_SHOWN = 20  # items named in the log; the manifest has them all
 
 
@@ -86,7 +88,8 @@ def _check_encoding(name: str) -> None:
 def ingest(source: str, corpus: Path, settings: IngestSettings = IngestSettings()) -> dict[str, Any]:
     """Read a source into the corpus folder, in place: only what is new or changed since the last time is read again.
 
-    source: a file, folder, glob, archive, http(s)://, s3://, gs:// address, or sample:NAME.
+    source: a file, folder, glob, archive, http(s)://, s3://, gs:// address, sample:NAME, or what crawl:, mediawiki:
+        and feeds: collect by a description: a YAML file, an address, or the YAML text itself (sources/described.py).
     Returns {items, documents, characters, unchanged, new, changed, gone, skipped}, all counts; `skipped` counts the
     reports on files and lines left out, which the manifest lists with their reasons.
     Raises InputError when there is nothing to read, and under `strict` at the first bad file; the old corpus stays.
@@ -94,12 +97,13 @@ def ingest(source: str, corpus: Path, settings: IngestSettings = IngestSettings(
     settings.check()
     corpus, began = Path(corpus), time.monotonic()
     opened = open_source(source, max_bytes=settings.max_bytes, ignore=corpus)
-    items = sorted(opened.items(), key=lambda item: item.name)
     with _only_writer(corpus):
-        work = _Ingest(corpus, settings)
+        work = _Ingest(corpus, settings, opened)
         try:
-            with Progress("ingest", total=len(items), unit="items") as progress:
+            with Progress("ingest", unit="items") as progress:
                 opened.tick = work.tick = lambda note: progress.advance(0, note)
+                items = _listed(opened.label, opened.items)
+                progress.expect(len(items))
                 for item in items:
                     work.take(item)
                     progress.advance(1, item.name)
@@ -108,11 +112,58 @@ def ingest(source: str, corpus: Path, settings: IngestSettings = IngestSettings(
             raise Interrupted(
                 f"stopped; {done:,} items are read. The same command goes on from there."
             ) from None
+        work.keep_unlisted()
         if not work.entries:
             raise InputError(_nothing_found(opened.label, items, work.skipped, settings.pattern))
-        summary = work.finish(opened.label)
+        summary = work.finish()
+        opened.finished()
     log.info("%s, in %.1f s", _in_words(summary), time.monotonic() - began)
     return summary
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an ingest would do: {item, source, what} for each item by name, and lines on the whole.
+
+    what: "new", "changed", "unchanged", "stays", "gone", "to be compared" (only its bytes tell), "asked for if a page
+    leads to it", or why it is left out.
+    """
+
+    items: list[dict[str, str]]
+    notes: list[str]
+
+
+def plan(source: str, corpus: Path, settings: IngestSettings = IngestSettings()) -> Plan:
+    """What `ingest` would do. Lists, feeds and robots.txt are fetched, but no text, and nothing is written.
+
+    Raises InputError as `ingest` does.
+    """
+    settings.check()
+    opened = open_source(source, max_bytes=settings.max_bytes, ignore=Path(corpus))
+    work = _Ingest(Path(corpus), settings, opened)
+    items = _listed(opened.label, opened.preview)
+    if not items:
+        raise InputError(_nothing_found(opened.label, items, [], settings.pattern))
+    rows = [{"item": item.name, "source": item.source, "what": work.foreseen(item)} for item in items]
+    unlisted = work.previous.items.keys() - {item.name for item in items}
+    for name in unlisted:
+        entry = work.previous.items[name].entry
+        what = "stays" if opened.stays(name) else "gone"
+        if not opened.lists_all:
+            what = "asked for if a page leads to it"
+        if "archive" not in entry:
+            rows.append({"item": name, "source": entry["source"], "what": what})
+    return Plan(sorted((row for row in rows if row["what"]), key=lambda row: row["item"]), opened.notes)
+
+
+def _listed(label: str, list_items: Callable[[], list[Item]]) -> list[Item]:
+    """The items by name. What goes wrong with the listing concerns all of them, and ends the stage."""
+    try:
+        return sorted(list_items(), key=lambda item: item.name)
+    except Unreachable as error:
+        raise MachineError(f"{label}: {error.reason}; try again later.") from None
+    except BadItem as error:
+        raise InputError(f"{label}: {error.reason}.") from None
 
 
 @contextlib.contextmanager
@@ -128,7 +179,7 @@ def _only_writer(corpus: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-        for folder in (corpus / SHARDS, corpus):
+        for folder in (corpus / SHARDS, corpus / WORK, corpus):
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
@@ -149,14 +200,16 @@ def _lock(corpus: Path, descriptor: int) -> None:
 class _Ingest:
     """One run: takes items one by one, then makes them the corpus."""
 
-    def __init__(self, corpus: Path, settings: IngestSettings) -> None:
-        self.corpus, self.settings = corpus, settings
+    def __init__(self, corpus: Path, settings: IngestSettings, source: Source) -> None:
+        self.corpus, self.settings, self.source = corpus, settings, source
+        source.work, source.unchanged = corpus / WORK, self._will_not_open
         self.previous = read_previous(corpus)
         self.entries: dict[str, dict[str, Any]] = {}
         self.archives: list[dict[str, Any]] = []
         self.skipped: list[dict[str, Any]] = []
         self.files: dict[str, dict[str, Any]] = {}
         self.tick: Callable[[str], None] = lambda note: None
+        self._refused: set[str] = set()  # items that are listed, but can no longer be used
         self._wanted = _matcher(settings.pattern)
         self._any_suffix = bool(PurePosixPath(settings.pattern).suffix)
         self._reading = Reading(
@@ -173,12 +226,15 @@ class _Ingest:
     def take(self, item: Item) -> None:
         """Read, keep or skip one item of the source."""
         try:
-            if suffix := archive_suffix(item.name):
+            if (suffix := archive_suffix(item.name)) and not item.kind:
                 self._take_archive(item, suffix)
             else:
                 self._take_text(item)
-        except BadItem as error:
+        except Unreachable as error:
             self._skip(item.name, error)
+            self._keep_as_before(item.name)
+        except BadItem as error:
+            self._skip(item.name, error, item.stamp)
         except (FileNotFoundError, PermissionError) as error:
             self._skip(item.name, BadItem(f"cannot be opened ({error.strerror})"))
         except OSError as error:
@@ -188,8 +244,8 @@ class _Ingest:
         if not item.alone and not self._wanted(item.name):
             return
         if item.problem:
-            raise BadItem(item.problem)
-        kind = text_kind(item.name, item.named or self._any_suffix)
+            raise (Unreachable if item.passing else BadItem)(item.problem)
+        kind = self._kind_of(item)
         if kind is None:
             self.skipped.append({"item": item.name, "reason": _unknown_kind(item.name)})
             return
@@ -197,12 +253,62 @@ class _Ingest:
             self._skip(item.name, BadItem("its name comes twice, and the last one counts"))
         if item.stamp and self._reuse(item, "stamp", item.stamp, archive):
             return
+        if item.stamp and self._known_empty(item):
+            raise _NoText(NO_TEXT)
         with item.open() as file:
             fingerprint = _fingerprint(file, self.settings.max_bytes)
             if not self._reuse(item, "fingerprint", fingerprint, archive):
                 kept = self._read(file, kind, item, fingerprint)
                 self._journal.add(kept)
                 self._enter(kept, item, archive)
+
+    def _kind_of(self, item: Item) -> TextKind | None:
+        return text_kind(item.name, item.named or self._any_suffix, item.kind)
+
+    def _will_not_open(self, item: Item) -> bool:
+        places = [self._journal.done, self.previous.items] if self._keep else [self._journal.done]
+        known = any(
+            place[item.name].entry.get("stamp") == item.stamp for place in places if item.name in place
+        )
+        return bool(item.stamp and known) or self._known_empty(item) or not self._wanted(item.name)
+
+    def _known_empty(self, item: Item) -> bool:
+        """Was there no text in it the last time, and nothing changed since?"""
+        known = {"item": item.name, "reason": NO_TEXT, "stamp": item.stamp}
+        return self._keep and known in self.previous.skipped
+
+    def keep_unlisted(self) -> None:
+        """What a source no longer lists, and yet stays: old entries of a feed, pages behind one that did not answer."""
+        for name in self.previous.items.keys() - self.entries.keys() - self._refused:
+            if self._wanted(name) and self.source.stays(name):
+                self._keep_as_before(name)
+
+    def _keep_as_before(self, name: str) -> None:
+        for place in (self._journal.done, self.previous.items):
+            if name in place and name not in self.entries:
+                kept = place[name]
+                self.entries[name], self.files[kept.entry["shard"]] = kept.entry, kept.file
+                self.skipped.extend(report for report in kept.reports if report not in self.skipped)
+
+    def foreseen(self, item: Item) -> str:
+        """What `take` would come to, as far as the listing tells; "" for what no one asked for."""
+        if not item.alone and not item.kind and not archive_suffix(item.name) and not self._wanted(item.name):
+            return ""
+        if item.kind and not self._wanted(item.name):
+            return ""
+        if item.problem:
+            return item.problem
+        if item.stamp and self._known_empty(item):
+            return NO_TEXT
+        known: Kept | dict[str, Any] | None = self.previous.items.get(item.name)
+        known = known.entry if isinstance(known, Kept) else self.previous.archives.get(item.name)
+        if not known:
+            packed = archive_suffix(item.name) and not item.kind
+            return "new" if packed or self._kind_of(item) else _unknown_kind(item.name)
+        if not item.stamp or "stamp" not in known:
+            return "to be compared"
+        same = self._keep and known["stamp"] == item.stamp and known["source"] == item.source
+        return "unchanged" if same else "changed"
 
     def _reuse(self, item: Item, key: str, value: str, archive: str) -> bool:
         """Keep the shard of an item that did not change, with what was reported of it."""
@@ -237,6 +343,8 @@ class _Ingest:
             "documents": shard.documents,
             "characters": shard.characters,
         } | ({"stamp": item.stamp} if item.stamp else {})
+        if self.source.remote:
+            entry["fetched"] = _now()
         return Kept(entry, reports.listed(), {"size": shard.size, "sha256": shard.sha256})
 
     def _add(self, writer: ShardWriter, row: Document | BadItem, reports: _LineReports) -> None:
@@ -291,7 +399,8 @@ class _Ingest:
         try:
             for member in members(file, suffix, _member_prefix(item), item.source, self.settings.max_bytes):
                 self.tick(member.name)
-                self._take_member(member, item.name)
+                if wanted := self.source.member(member):
+                    self._take_member(wanted, item.name)
         except BadArchive:
             self.entries, self.skipped = entries, skipped
             raise
@@ -308,29 +417,34 @@ class _Ingest:
         entry = {"item": item.name, "source": item.source, "fingerprint": fingerprint}
         self.archives.append(entry | ({"stamp": item.stamp} if item.stamp else {}))
 
-    def _skip(self, name: str, error: BadItem) -> None:
+    def _skip(self, name: str, error: BadItem, stamp: str = "") -> None:
         if self.settings.strict and not isinstance(error, _NoText):
             raise InputError(f"{_shown(_report(name, error))} (strict; otherwise it is skipped).")
-        self.skipped.append(_report(name, error))
+        if not isinstance(error, Unreachable):
+            self._refused.add(name)
+        empty = {"stamp": stamp} if stamp and isinstance(error, _NoText) else {}
+        self.skipped.append(_report(name, error) | empty)
 
-    def finish(self, label: str) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Swap in the new manifest, then remove the shards that it does not name."""
         entries = [self.entries[name] for name in sorted(self.entries)]
         skipped = sorted(self.skipped, key=lambda report: (report["item"], report.get("line", 0)))
         _log_skipped(skipped)
         shards = {entry["shard"] for entry in entries}
         self._sync(shards)
+        used = self.source.used()
         manifest.write(
             self.corpus,
             "corpus",
             settings=self.settings.as_dict(),
             details={
-                "source": label,
+                "source": self.source.label,
                 "reader": READER,
                 "items": entries,
                 "archives": sorted(self.archives, key=lambda entry: entry["item"]),
                 "skipped": skipped,
-            },
+            }
+            | ({"collected": used} if used else {}),
             files=shards,
             known=self.files,
             packages=("zstandard",),
@@ -394,7 +508,7 @@ class _LineReports:
     def on_the_whole(self) -> BadItem:
         """Why nothing of the file could be used."""
         if not self._first:
-            return _NoText("no text in it")
+            return _NoText(NO_TEXT)
         more = f" (and {self.bad - 1:,} more bad lines)" if self.bad > 1 else ""
         return BadItem(self._first[0].reason + more, self._first[0].line)
 
@@ -419,6 +533,10 @@ def _fingerprint(file: IO[bytes], max_bytes: int) -> str:
             raise too_large(max_bytes)
     file.seek(0)
     return digest.hexdigest()
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _member_prefix(archive: Item) -> str:
@@ -455,9 +573,10 @@ def _log_skipped(skipped: list[dict[str, Any]]) -> None:
 
 
 def _nothing_found(label: str, items: list[Item], skipped: list[dict[str, Any]], pattern: str) -> str:
-    kinds = ", ".join(READERS)
+    kinds = ", ".join(suffix for suffix in READERS if suffix[0] == ".")
+    wanted = f" Wanted are {kinds}, or archives of them."
     if not items:
-        return f"no text in {label}: it holds no files. Wanted are {kinds}, or archives of them."
+        return f"no text in {label}: it holds no files.{wanted}"
     if not skipped:
         what = (
             f"none of its files matches the pattern {pattern!r}" if pattern else "its archives hold no texts"
@@ -467,7 +586,7 @@ def _nothing_found(label: str, items: list[Item], skipped: list[dict[str, Any]],
     if len(items) == 1 and items[0].alone:
         shown = shown.removeprefix(f"{items[0].name}: ").removeprefix(f"{items[0].name}, ")
     more = f"; and {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
-    return f"no text in {label}: {shown}{more}. Wanted are {kinds}, or archives of them."
+    return f"no text in {label}: {shown}{more}." + ("" if all(item.kind for item in items) else wanted)
 
 
 def _in_words(summary: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from textmill.files import sha256_of, write_json
 
 NAME = "manifest.json"
 VERSION = 1
-KINDS = ("corpus", "dataset", "checkpoint", "state", "texts")
+KINDS = ("corpus", "dataset", "model", "checkpoint", "state", "texts")
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,7 @@ def write(
             if p.is_file() and p.name != NAME and not p.name.startswith(".")
         ]
     known = known or {}
-    entries = {
-        name: known.get(name) or {"size": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
-        for name in sorted(files)
-    }
+    entries = {name: known.get(name) or entry(folder / name) for name in sorted(files)}
     versions = {"textmill": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in packages}
     made = Manifest(kind, entries, dict(settings or {}), dict(parents or {}), versions, dict(details or {}))
@@ -89,6 +86,11 @@ def write(
         },
     )
     return made
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def read(folder: Path, kind: str, *, verify: bool = False) -> Manifest:
@@ -125,6 +127,21 @@ def read(folder: Path, kind: str, *, verify: bool = False) -> Manifest:
     for name, entry in manifest.files.items():
         _check_file(folder, kind, name, entry, verify)
     return manifest
+
+
+def kind_of(folder: Path) -> str:
+    """The kind that a folder's manifest names, "" where there is none to be read. Nothing is checked."""
+    try:
+        value = json.loads((Path(folder) / NAME).read_bytes())
+        return str(value["format"]).removeprefix("textmill/")
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def digest_of(folder: Path) -> str:
+    """The digest of a folder of any kind, "" where it has no manifest. Raises FolderError like `read`."""
+    kind = kind_of(folder)
+    return read(folder, kind).digest if kind in KINDS else ""
 
 
 def _missing(folder: Path, kind: str) -> str:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from textmill import manifest
 from textmill import split as splitting
+from textmill.base_tokenizer import read_base_tokenizer
 from textmill.corpus import Corpus, Document, read_corpus
 from textmill.dataset import JsonLinesWriter, SplitWriter, read_json_lines, token_dtype
 from textmill.dataset_report import log_line, main_figures, unigram, unknown_rate
@@ -28,10 +29,11 @@ from textmill.duplicates import Duplicate, DuplicateFinder
 from textmill.errors import InputError, SettingsError
 from textmill.files import new_folder, write_json
 from textmill.progress import Progress
-from textmill.rules import Rule, find_rules
+from textmill.rules import Outcome, Rule, find_rules, surveyed
 from textmill.settings import Settings, setting
 from textmill.split import SPLITS
 from textmill.tokenizers import TOKENIZERS, Tokenizer, digest, encode_document
+from textmill.tokenizers.bpe import SMALLEST, SPECIAL_TOKENS, BPETokenizer
 
 log = logging.getLogger("textmill.normalize")
 
@@ -49,7 +51,8 @@ class NormalizeSettings(Settings):
     """What the making of a dataset can be told. Lists may be given as lists or as text with commas."""
 
     rules: str = setting(
-        "unicode_repair,whitespace", "Rule sets to apply, in this order, with commas between."
+        "unicode_repair,whitespace",
+        "Rule sets to apply, in this order, with commas between; parameters in parentheses: language(en de).",
     )
     tokenizer: str = setting("char", "What a token is.", choices=tuple(TOKENIZERS))
     alphabet: str = setting(
@@ -60,7 +63,21 @@ class NormalizeSettings(Settings):
     vocabulary: str = setting(
         "train", "Count the vocabulary on the training documents or on all.", choices=("train", "all")
     )
-    minimum_count: int = setting(2, "Word tokenizer: rarer words become <unk>.", minimum=1)
+    minimum_count: int = setting(
+        2, "Word tokenizer: rarer words become <unk>; byte pairs: rarer pairs are not merged.", minimum=1
+    )
+    vocabulary_size: int = setting(
+        8192,
+        "Byte pairs: most tokens to learn, where no base brings its own.",
+        minimum=SMALLEST,
+        maximum=1 << 20,
+    )
+    special_tokens: str = setting(
+        "auto",
+        "Byte pairs: a document ends with the id of <|endoftext|>, or stands between literal <|startoftext|> and "
+        "<|endoftext|> as in gpt-2-simple; auto: as the base has it, or id.",
+        choices=("auto", *SPECIAL_TOKENS),
+    )
     exact_duplicates: bool = setting(True, "Drop documents whose cleaned text stood before.")
     near_duplicates: float = setting(
         0.8,
@@ -87,7 +104,7 @@ class NormalizeSettings(Settings):
         return super().from_dict(joined, where)
 
     def check(self) -> None:
-        find_rules(names(self.rules))
+        find_rules(self.rules)
         if self.valid_fraction + self.test_fraction > 0.9:
             raise SettingsError(
                 f"settings 'valid_fraction' {self.valid_fraction} and 'test_fraction' {self.test_fraction} leave too "
@@ -109,26 +126,31 @@ def names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
-def normalize(corpus: Path, dataset: Path, settings: NormalizeSettings | None = None) -> dict[str, Any]:
+def normalize(
+    corpus: Path, dataset: Path, settings: NormalizeSettings | None = None, base: Path | None = None
+) -> dict[str, Any]:
     """Make the dataset folder from the corpus folder; return the main figures.
 
-    The same corpus and settings give the same bytes. Raises InputError: nothing to train on, an unknown rule, a glob
-    that matches nothing.
+    `base` is a model to fine-tune (a checkpoint, an OpenAI or a Hugging Face folder): the dataset gets its tokenizer.
+    The same corpus, base and settings give the same bytes. Raises InputError: nothing to train on, an unknown rule, a
+    glob that matches nothing, a base without a tokenizer.
     """
     settings = settings or NormalizeSettings()
     settings.check()
+    taken = None if base is None else _tokenizer_of(base, settings)
+    settings = settings if taken is None else settings.replace(tokenizer=taken.name)
     source = read_corpus(Path(corpus))
     with new_folder(Path(dataset)) as folder:
         cleaned = _clean(source, folder / ".cleaned.jsonl.zst", settings)
         plan = _plan(cleaned, settings)
-        tokenizer = _train_tokenizer(plan, settings)
+        tokenizer = taken or _train_tokenizer(plan, settings)
         (folder / "tokenizer").mkdir()
         tokenizer.save(folder / "tokenizer")
         encoded = _encode(plan, tokenizer, folder)
         cleaned.path.unlink()
-        report = _report(cleaned, plan, tokenizer, encoded, settings)
+        report = _report(cleaned, plan, tokenizer, encoded, "base" if taken else settings.vocabulary)
         write_json(folder / "report.json", report)
-        _write_manifest(folder, source, tokenizer, encoded, settings)
+        _write_manifest(folder, source, tokenizer, encoded, settings, base)
     log.info("%s", log_line(report))
     return main_figures(report)
 
@@ -142,12 +164,14 @@ class _RuleCount:
 
     rule: Rule
     documents_changed: int = 0
+    documents_dropped: int = 0
     changes: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[dict[str, str]] = field(default_factory=list)
 
-    def apply(self, name: str, text: str) -> str:
+    def apply(self, name: str, text: str) -> Outcome:
         outcome = self.rule.apply(text)
+        self.documents_dropped += bool(outcome.drop)
         self.counts.update(outcome.counts)
         self.changes += outcome.changes
         if outcome.text != text:
@@ -155,12 +179,13 @@ class _RuleCount:
             if len(self.examples) < MOST_EXAMPLES:
                 before, after = _snippets(text, outcome.text)
                 self.examples.append({"document": name, "before": before, "after": after})
-        return outcome.text
+        return outcome
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "name": self.rule.name,
             "documents_changed": self.documents_changed,
+            "documents_dropped": self.documents_dropped,
             "changes": self.changes,
             "counts": dict(self.counts),
             "examples": self.examples,
@@ -200,7 +225,8 @@ class _Cleaned:
 
 def _clean(source: Corpus, path: Path, settings: NormalizeSettings) -> _Cleaned:
     """Apply the rules, drop what is empty or a duplicate. Raises InputError when nothing is left."""
-    cleaned = _Cleaned(path, [_RuleCount(rule) for rule in find_rules(names(settings.rules))])
+    rules = surveyed(find_rules(settings.rules), lambda: _surveying(source))
+    cleaned = _Cleaned(path, [_RuleCount(rule) for rule in rules])
     finder = DuplicateFinder(settings.exact_duplicates, settings.near_duplicates)
     total = sum(item["documents"] for item in source.items)
     with JsonLinesWriter(path) as writer, Progress("cleaning", total, unit="documents") as progress:
@@ -214,22 +240,37 @@ def _clean(source: Corpus, path: Path, settings: NormalizeSettings) -> _Cleaned:
     if not cleaned.ids:
         raise InputError(f"the corpus {source.folder} holds no document; ingest some text first.")
     if not cleaned.kept:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped_counts.items())
         raise InputError(
             f"nothing is left of the corpus {source.folder}: each of its {len(cleaned.ids):,} documents is empty "
-            f"after the rules ({settings.rules or 'none'})."
+            f"after the rules or dropped by them ({settings.rules or 'none'}): {reasons}."
         )
     return cleaned
+
+
+def _surveying(source: Corpus) -> Iterator[str]:
+    """The texts of the corpus for a rule that must see all of it first."""
+    total = sum(item["documents"] for item in source.items)
+    with Progress("looking for boilerplate", total, unit="documents") as progress:
+        for document in source.documents():
+            yield document.text
+            progress.advance(note=document.id)
 
 
 def _clean_one(
     index: int, document: Document, cleaned: _Cleaned, finder: DuplicateFinder, writer: JsonLinesWriter
 ) -> None:
-    text = document.text
+    outcome = Outcome(document.text, 0)
     for rule in cleaned.rules:
-        text = rule.apply(document.id, text)
+        outcome = rule.apply(document.id, outcome.text)
+        if outcome.drop:
+            break
+    text = outcome.text
     cleaned.ids.append(document.id)
     cleaned.lengths.append(len(text))
-    if not text.strip():
+    if outcome.drop:
+        cleaned.drop(index, outcome.drop, outcome.detail)
+    elif not text.strip():
         cleaned.drop(index, "empty")
     elif repeated := finder.add(index, text):
         cleaned.drop_duplicate(repeated)
@@ -252,12 +293,13 @@ def _snippets(before: str, after: str) -> tuple[str, str]:
 
 @dataclass
 class _Part:
-    """A document, or a piece of the only one, and the split it goes to. `ends`: the document ends with it."""
+    """A document, or a piece of the only one, and the split it goes to: the first piece begins, the last one ends."""
 
     split: str
     id: str
     title: str
     text: str
+    begins: bool = True
     ends: bool = True
 
 
@@ -285,7 +327,9 @@ class _Plan:
         bounds = [0, *cuts, len(text)]
         for split, start, end in zip(SPLITS, bounds, bounds[1:], strict=False):
             if end > start:
-                yield _Part(split, record["id"], record["title"], text[start:end], ends=end == len(text))
+                yield _Part(
+                    split, record["id"], record["title"], text[start:end], start == 0, end == len(text)
+                )
 
 
 def _plan(cleaned: _Cleaned, settings: NormalizeSettings) -> _Plan:
@@ -310,7 +354,24 @@ def _plan(cleaned: _Cleaned, settings: NormalizeSettings) -> _Plan:
 def _train_tokenizer(plan: _Plan, settings: NormalizeSettings) -> Tokenizer:
     texts = (part.text for part in plan.parts() if part.split == "train" or settings.vocabulary == "all")
     kind = TOKENIZERS[settings.tokenizer]
-    return kind.train(texts, alphabet=settings.alphabet, minimum_count=settings.minimum_count)
+    return kind.train(
+        texts,
+        alphabet=settings.alphabet,
+        minimum_count=settings.minimum_count,
+        vocabulary_size=settings.vocabulary_size,
+        special_tokens="id" if settings.special_tokens == "auto" else settings.special_tokens,
+    )
+
+
+def _tokenizer_of(base: Path, settings: NormalizeSettings) -> Tokenizer:
+    chosen = "" if settings.special_tokens == "auto" else settings.special_tokens
+    tokenizer = read_base_tokenizer(base, chosen)
+    if settings.changed().get("tokenizer", tokenizer.name) != tokenizer.name:
+        raise SettingsError(
+            f"setting 'tokenizer' is {settings.tokenizer!r}, but the base {base} has {tokenizer.name} tokens; a model "
+            "goes on with its own."
+        )
+    return tokenizer
 
 
 @dataclass
@@ -333,7 +394,7 @@ def _encode(plan: _Plan, tokenizer: Tokenizer, folder: Path) -> _Encoded:
         writers = {split: stack.enter_context(SplitWriter(folder / split, dtype)) for split in SPLITS}
         progress = stack.enter_context(Progress("encoding", len(plan.cleaned.kept), unit="documents"))
         for part in plan.parts():
-            ids = encode_document(tokenizer, part.text) if part.ends else tokenizer.encode(part.text)
+            ids = encode_document(tokenizer, part.text, begins=part.begins, ends=part.ends)
             np.add.at(frequencies[part.split], ids, 1)
             unknown.update(_unknown_pieces(tokenizer, part.text, ids))
             writers[part.split].add(part.id, part.title, part.text, ids)
@@ -344,6 +405,8 @@ def _encode(plan: _Plan, tokenizer: Tokenizer, folder: Path) -> _Encoded:
 
 
 def _unknown_pieces(tokenizer: Tokenizer, text: str, ids: npt.NDArray[np.integer]) -> Iterable[str]:
+    if tokenizer.unknown is None:
+        return ()
     unknown = ids == tokenizer.unknown
     return itertools.compress(tokenizer.pieces(text), unknown.tolist()) if unknown.any() else ()
 
@@ -352,7 +415,7 @@ def _unknown_pieces(tokenizer: Tokenizer, text: str, ids: npt.NDArray[np.integer
 
 
 def _report(
-    cleaned: _Cleaned, plan: _Plan, tokenizer: Tokenizer, encoded: _Encoded, settings: NormalizeSettings
+    cleaned: _Cleaned, plan: _Plan, tokenizer: Tokenizer, encoded: _Encoded, vocabulary_from: str
 ) -> dict[str, Any]:
     def per_split(what: str) -> dict[str, int]:
         return {split: encoded.counts[split][what] for split in SPLITS}
@@ -387,16 +450,21 @@ def _report(
             "unknown": rates,
             "most_unknown": [list(item) for item in most],
         },
-        "vocabulary_from": settings.vocabulary,
+        "vocabulary_from": vocabulary_from,
         "unigram": {split: score for split, score in scored.items() if score},
     }
 
 
 def _write_manifest(
-    folder: Path, source: Corpus, tokenizer: Tokenizer, encoded: _Encoded, settings: NormalizeSettings
+    folder: Path,
+    source: Corpus,
+    tokenizer: Tokenizer,
+    encoded: _Encoded,
+    settings: NormalizeSettings,
+    base: Path | None,
 ) -> None:
-    rules = find_rules(names(settings.rules))
-    details = {
+    rules = find_rules(settings.rules)
+    details: dict[str, Any] = {
         "rules": [rule.name for rule in rules],
         "render": next((rule.render for rule in reversed(rules) if rule.render), ""),
         "splits": encoded.counts,
@@ -407,11 +475,20 @@ def _write_manifest(
             "digest": digest(folder / "tokenizer"),
         },
     }
+    if isinstance(tokenizer, BPETokenizer):
+        details["tokenizer"]["special_tokens"] = tokenizer.special_tokens
+    parents = {"corpus": source.digest}
+    if base is not None and (made := manifest.digest_of(base)):
+        parents["base"] = made
     manifest.write(
         folder,
         "dataset",
         settings=settings.as_dict(),
-        parents={"corpus": source.digest},
+        parents=parents,
         details=details,
-        packages=("ftfy", "numpy", "rensa", "zstandard"),
+        packages=(
+            *("ftfy", "numpy", "rensa", "zstandard"),
+            *(["tiktoken"] if tokenizer.name == "bpe" else []),
+            *(package for rule in rules for package in rule.packages),
+        ),
     )

@@ -102,7 +102,25 @@ class Adam:
             )
 
 
-OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam}
+class AdamW(Adam):
+    """Adam with decoupled weight decay (arXiv:1711.05101): matrices shrink by learning_rate * weight_decay a step."""
+
+    def __init__(self, variables: Mapping[str, Any], weight_decay: float = 0.0) -> None:
+        super().__init__(variables)
+        self.weight_decay = weight_decay
+
+    def apply(self, gradients: Gradients, learning_rate: Any, scale: Any) -> None:
+        """The decay, then Adam's update."""
+        raw = tensorflow().raw_ops
+        for variable in self.variables.values():
+            if self.weight_decay and len(variable.shape) > 1:
+                raw.ResourceApplyGradientDescent(
+                    var=variable.handle, alpha=learning_rate * self.weight_decay, delta=variable.read_value()
+                )
+        super().apply(gradients, learning_rate, scale)
+
+
+OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
 def get_optimizer(name: str) -> type[SGD] | type[Adam]:

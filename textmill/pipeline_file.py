@@ -63,6 +63,7 @@ class PipelineFile:
     description: str
     tasks: list[str]
     parameters: dict[str, Parameter]
+    loops: list[str]  # those of the tasks that are loops over items
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The given parameters, checked and of the right types. Raises SettingsError naming the first that is wrong."""
@@ -117,9 +118,13 @@ def read_pipeline(pipeline: str | Path) -> PipelineFile:
         raise InputError(f"{path} is a single component; a pipeline is wanted here.")
     parameters = {key: _parameter(key, value) for key, value in inputs.items()}
     description = str(spec["pipelineInfo"].get("description", "")).split("\n\n")[0]
-    return PipelineFile(
-        path, name, " ".join(description.split()), _in_order(root["dag"]["tasks"]), parameters
-    )
+    order = _in_order(root["dag"]["tasks"])
+    loops = [
+        task
+        for task in order
+        if {"parameterIterator", "artifactIterator"} & root["dag"]["tasks"][task].keys()
+    ]
+    return PipelineFile(path, name, " ".join(description.split()), order, parameters, loops)
 
 
 def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:

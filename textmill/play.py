@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from textmill.generate import GenerateSettings, Generator
+from textmill.generate_settings import GenerateSettings
+from textmill.generator import Generator
 
 WIDTH = 100
 

@@ -61,6 +61,12 @@ class Progress:
             self._said = now
             log.info("%s", self._line(now, note))
 
+    def expect(self, total: int) -> None:
+        """The whole is known now."""
+        self.total = total
+        if self._bar is not None:
+            self._bar.reset(total)
+
     def write(self, text: str) -> None:
         """Print lines to stdout without tearing the bar."""
         if self._bar is not None:
@@ -71,13 +77,14 @@ class Progress:
     def _line(self, now: float, note: str) -> str:
         rate = (self.done - self._initial) / max(now - self._started, 1e-9)
         of = f" of {self.total:,} ({self.done / self.total:.0%})" if self.total else ""
-        left = f", about {_duration((self.total - self.done) / rate)} left" if self.total and rate else ""
+        left = f", about {duration((self.total - self.done) / rate)} left" if self.total and rate else ""
         return f"{self.label}: {self.done:,}{of} {self.unit}, {rate:,.0f}/s{left}" + (
             f", {note}" if note else ""
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A length of time as a person says it."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return (

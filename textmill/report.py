@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ MOST_RULE_EXAMPLES = 3
 LONGEST_EXAMPLE = 240
 MOST_SAMPLES = 8
 LONGEST_SAMPLE = 900
+UNITS = {"char": "character", "word": "word"}  # a tokenizer's token; others are pieces of words
+SAMPLE_HEAD = re.compile(r"^=+ SAMPLE \d+ =+\n", re.MULTILINE)
 MARK_FROM = 24  # characters; shorter copied runs are words that everyone uses
 
 
@@ -85,7 +88,7 @@ class _Run:
         self.texts_summary = (
             _json(texts / "summary.json") if texts and (texts / "summary.json").exists() else {}
         )
-        self.unit = "character" if self.data.get("tokenizer", {}).get("name") == "char" else "word"
+        self.unit = UNITS.get(self.data.get("tokenizer", {}).get("name"), "token")
 
     # ------------------------------------------------------------------ figures
 
@@ -195,6 +198,8 @@ class _Run:
             f"best model at step {shown.get('step', '–')}",
         )
         tile("speed", shown.get("tokens_per_second"), f"{self.unit}s a second, median")
+        if base := self.checkpoint_manifest.parents.get("base"):
+            tile("started from", base[:12], "SHA-256 of the base model")
         tile(
             "longest copied run",
             shown.get("longest_copied_run"),
@@ -260,11 +265,12 @@ class _Run:
         seen = {r["step"]: r["tokens_seen"] for r in self.metrics if "step" in r}
         losses = [(r["step"], r["loss"]) for r in self._records("valid")]
         train = self.model.get("train") or {}
-        per_step = int(train.get("batch_size", 0)) * int(train.get("num_steps", 0))
+        rows = int(train.get("batch_size", 0)) * int(train.get("accumulate_gradients", 1))
+        per_step = rows * int(train.get("num_steps", 0))
         samples = []
         for file in _spread(files, MOST_SAMPLES):
             step = int(file.stem.removeprefix("step-"))
-            text = file.read_text(encoding="utf-8", errors="replace")
+            text = SAMPLE_HEAD.sub("", file.read_text(encoding="utf-8", errors="replace"))
             samples.append(
                 {
                     "step": step,
@@ -322,6 +328,8 @@ class _Run:
         """From the sources to the texts: (folder, sha256)."""
         rows = list(self.dataset_manifest.parents.items())
         rows.append(("dataset", self.dataset_manifest.digest))
+        if base := self.checkpoint_manifest.parents.get("base"):
+            rows.append(("base model", base))
         if digest := self.dataset_manifest.details.get("tokenizer", {}).get("digest"):
             rows.append(("tokenizer", digest))
         rows.append(("checkpoint", self.checkpoint_manifest.digest))

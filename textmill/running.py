@@ -1,7 +1,8 @@
 """`textmill run`: a compiled pipeline on this machine, through kfp.local's SubprocessRunner.
 
-Everything lies in one output folder, `<output>/<task>/<artifact>`, the same for each run. So a run that was stopped and
-is started again goes on: ingest reads what changed, train goes on from its saved state (TEXTMILL_STATE_ROOT).
+Everything lies in one output folder, `<output>/<task>/<artifact>`, the same for each run; what a loop makes lies in
+`<output>/<loop>/<item>/<task>/<artifact>`. So a run that was stopped and is started again goes on: ingest reads what
+changed, train goes on from its saved state (TEXTMILL_STATE_ROOT).
 Knows how a task's process is started, stopped and listened to. Knows nothing of what the tasks do.
 """
 
@@ -9,9 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import io
 import json
+import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,34 +25,43 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
+from urllib.parse import quote, unquote
 
 from textmill import errors
-from textmill.child_log import ChildLog, Screen
+from textmill.child_log import ChildLog, LabelledScreen, Screen
 from textmill.errors import InputError, Interrupted, MachineError, TextmillError
 from textmill.files import write_bytes, write_json
 from textmill.pipeline_file import PipelineFile, read_pipeline
 
 FIRST_LINES = 16
+LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 GO_ON = "Give the same command again to go on from there."
 
 
 @dataclass
 class TaskRun:
-    """One task that ran: `outputs` maps an artifact's name to its path."""
+    """One task that ran: `outputs` maps an artifact's name to its path; `item` is what a loop ran it for, else ""."""
 
     name: str
+    item: str = ""
     outputs: dict[str, Path] = field(default_factory=dict)
     state: str = "running"
     seconds: float = 0.0
 
+    @property
+    def title(self) -> str:
+        """Its name for a person."""
+        return f"{self.name} of {self.item}" if self.item else self.name
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run made; a path is None where the pipeline makes no such thing."""
+    """What a run made; a path is None where the pipeline makes no such thing. `items` has the same of each item of a
+    loop, by its name, and then `text`, `report` and `checkpoint` are None where only the loop makes them."""
 
     output: Path
     tasks: list[TaskRun]
@@ -56,6 +69,7 @@ class RunResult:
     text: Path | None
     report: Path | None
     checkpoint: Path | None
+    items: dict[str, RunResult] = field(default_factory=dict)
 
 
 def run_pipeline(
@@ -89,6 +103,8 @@ class _Run:
         self.tasks: list[TaskRun] = []
         self.children: dict[int, str] = {}  # process group -> task
         self.stops = 0
+        self.failure: BaseException | None = None  # the first one: a loop's tasks run in threads of their own
+        self.loops: dict[str, list[str]] = {}  # a loop's items, as they are called in the output folder
 
     def run(self) -> RunResult:
         started = time.monotonic()
@@ -113,11 +129,12 @@ class _Run:
     # ------------------------------------------------------------------ kfp
 
     def _run_with_kfp(self) -> None:
-        """kfp.local with three of its functions replaced: it makes a new folder for each run, prints its own log
-        around the tasks', and leaves a task running when it is stopped itself."""
+        """kfp.local with some of its functions replaced: it makes a new folder for each run, knows a loop's items by
+        number only, prints its own log around the tasks', and leaves a task running when it is stopped itself."""
         try:
             from kfp import components, local
             from kfp.local import executor_input_utils, subprocess_task_handler
+            from kfp.local.orchestrator import task_spec_utils
         except ImportError as error:
             raise MachineError(
                 "running a pipeline needs kfp; install it with: pip install 'textmill[kfp]'"
@@ -130,6 +147,17 @@ class _Run:
                 _replaced(executor_input_utils, "get_local_pipeline_resource_name", lambda name: "")
             )
             stack.enter_context(_replaced(subprocess_task_handler, "run_local_subprocess", self._run_task))
+            iteration = task_spec_utils.create_parameter_loop_iteration_task_spec
+
+            def noted(spec: Any, item: Any, loop: str) -> Any:
+                self.loops.setdefault(loop, []).append(_folder_name(item))
+                return iteration(spec, item, loop)
+
+            name = "create_parameter_loop_iteration_task_spec"
+            stack.enter_context(_replaced(task_spec_utils, name, noted))
+            name = "get_nested_pipeline_resource_name"
+            stack.enter_context(_replaced(task_spec_utils, name, self._nested_folder))
+            said = stack.enter_context(_silent_kfp())
             local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(self.output))
             try:
                 components.load_component_from_file(str(self.pipeline.path))(**self.arguments)
@@ -137,23 +165,41 @@ class _Run:
                 RuntimeError,
                 NotImplementedError,
             ) as error:  # what kfp.local cannot do, such as container components
-                raise InputError(f"{self.pipeline.path} cannot run on one machine: {error}") from error
+                if self.failure is not None:  # it says of a loop only that it failed
+                    raise self.failure from None
+                why = "; ".join([*said, _plain(str(error))])
+                raise InputError(f"{self.pipeline.path} cannot run on one machine: {why}") from error
+
+    def _nested_folder(self, task_name: str, pipeline_resource_name: str) -> str:
+        """Where the tasks of a nested pipeline, or of one item of a loop, lie below the output folder."""
+        loop, iteration, number = task_name.rpartition("-iteration-")
+        if not iteration:
+            return pipeline_resource_name
+        return os.path.join(pipeline_resource_name, loop, self.loops[loop][int(number)])
 
     def _run_task(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Run one task's process; return 0. Raises the error that it ended with, so kfp does not retry a typo."""
-        task = _task_of(full_command)
+        if self.failure is not None:
+            raise self.failure
+        if self.stops:  # between two tasks of a loop
+            raise Interrupted(f"stopped. {GO_ON}")
+        task = _task_of(full_command, self.output)
         self.tasks.append(task)
-        place = f"[{len(self.tasks)}/{len(self.pipeline.tasks)}]"
+        place, screen = f"[{len(self.tasks)}/{len(self.pipeline.tasks)}]", self.screen
+        if task.item:
+            place, screen = f"[{task.item}]", LabelledScreen(self.screen, task.item)
         self.screen.line(f"{place} {task.name}")
         started = time.monotonic()
-        child = ChildLog(self.screen, verbatim=self.verbose)
+        child = ChildLog(screen, verbatim=self.verbose)
         try:
-            code = self._listen(task.name, full_command, {**self._environment(), **(env_vars or {})}, child)
+            environment = {**self._environment(task), **(env_vars or {})}
+            code = self._listen(task.title, full_command, environment, child)
             if code or self.stops:
-                raise self._error(task.name, code, child)
+                raise self._error(task.title, code, child)
             task.state = "done"
         except BaseException as error:
             task.state = "stopped" if isinstance(error, Interrupted) else "failed"
+            self.failure = self.failure or error
             raise
         finally:
             child.close()
@@ -161,9 +207,11 @@ class _Run:
             self.screen.line(f"{place} {task.name}: {task.state} after {spoken_time(task.seconds)}")
         return code
 
-    def _environment(self) -> dict[str, str]:
-        """PYTHONUNBUFFERED: lines come when they are printed. TMPDIR: a killed task leaves nothing in /tmp."""
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TEXTMILL_STATE_ROOT": str(self.output / ".state")}
+    def _environment(self, task: TaskRun) -> dict[str, str]:
+        """PYTHONUNBUFFERED: lines come when they are printed. TMPDIR: a killed task leaves nothing in /tmp.
+        TEXTMILL_STATE_ROOT: one for each item of a loop, since two of them may hold the same text."""
+        state = self.output / ".state" / _folder_name(task.item) if task.item else self.output / ".state"
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TEXTMILL_STATE_ROOT": str(state)}
         return {**quiet, **os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": self.scratch}
 
     def _listen(self, task: str, command: list[str], environment: dict[str, str], child: ChildLog) -> int:
@@ -227,7 +275,7 @@ class _Run:
         self.stops += 1
         if not self.children:
             raise KeyboardInterrupt
-        for group in self.children:
+        for group in list(self.children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGINT if self.stops == 1 else signal.SIGKILL)
         if self.stops == 1:
@@ -237,13 +285,21 @@ class _Run:
 
     def _clear_single_files(self) -> None:
         """Remove what an earlier run left in files (a report, metrics); folders are the stages' own to go on from."""
-        for path in self.output.glob("*/*"):
-            if path.is_file() and not path.parent.name.startswith("."):
+        for task in self.pipeline.tasks:
+            below = "*/*/*" if task in self.pipeline.loops else "*"
+            for path in (self.output / task).glob(below):
+                if path.is_file():
+                    path.unlink()
+            for path in (self.output / task).glob("*/report.html") if task in self.pipeline.loops else ():
                 path.unlink()
         (self.output / "report.html").unlink(missing_ok=True)
 
     def _write_record(self, seconds: float) -> None:
-        tasks = [{"name": t.name, "state": t.state, "seconds": round(t.seconds, 3)} for t in self.tasks]
+        tasks = [
+            {"name": t.name, "state": t.state, "seconds": round(t.seconds, 3)}
+            | ({"item": t.item} if t.item else {})
+            for t in self.tasks
+        ]
         record = {
             "pipeline": self.pipeline.name,
             "parameters": self.arguments,
@@ -253,32 +309,85 @@ class _Run:
         write_json(self.output / "run.json", record)
 
     def _result(self, seconds: float) -> RunResult:
-        made = {name: path for task in self.tasks for name, path in task.outputs.items() if path.exists()}
+        items = {
+            item: self._made([t for t in self.tasks if t.item == item], seconds)
+            for item in sorted({task.item for task in self.tasks if task.item})
+        }
+        made = self._made([task for task in self.tasks if not task.item], seconds)
+        return replace(made, tasks=self.tasks, items=items)
+
+    def _made(self, tasks: list[TaskRun], seconds: float) -> RunResult:
+        """What these tasks made: those outside of loops, or those of one item."""
+        made = {name: path for task in tasks for name, path in task.outputs.items() if path.exists()}
         report = made.get("report")
         if report is not None:  # KFP's artifact has no suffix, and a browser shows such a file as plain text
-            write_bytes(self.output / "report.html", report.read_bytes())
-            report = self.output / "report.html"
+            page = report.parents[1] / "report.html"
+            write_bytes(page, report.read_bytes())
+            report = page
         text = made["texts"] / "texts.txt" if "texts" in made else None
-        return RunResult(self.output, self.tasks, seconds, text, report, made.get("checkpoint"))
+        return RunResult(self.output, tasks, seconds, text, report, made.get("checkpoint"))
 
     def _say_closing(self, result: RunResult) -> None:
-        if result.text is not None:
-            self.screen.line("")
-            for line in first_lines(result.text):
-                self.screen.line(line)
+        for item, made in {"": result, **result.items}.items():
+            if made.text is not None:
+                self.screen.line(f"\n{item}" if item else "")
+                for line in first_lines(made.text, FIRST_LINES // (1 + len(result.items))):
+                    self.screen.line(line)
         self.screen.line("")
         self.screen.line(f"{self.pipeline.name} is done after {spoken_time(result.seconds)}.")
+        self._say_made(result, "  ")
+        for item, made in result.items.items():
+            self.screen.line(f"  {item}")
+            self._say_made(made, "    ")
+
+    def _say_made(self, result: RunResult, indent: str) -> None:
         for name in ("text", "report", "checkpoint"):
             if (path := getattr(result, name)) is not None:
-                self.screen.line(f"  {name:10}  {_near(path)}")
+                self.screen.line(f"{indent}{name:10}  {_near(path)}")
 
 
-def _task_of(command: list[str]) -> TaskRun:
-    """The task's name and its outputs' paths, from the executor input among its arguments."""
+def _task_of(command: list[str], output: Path) -> TaskRun:
+    """The task's name, its item and its outputs' paths, from the executor input among its arguments."""
     inputs = json.loads(command[command.index("--executor_input") + 1])
     artifacts = inputs["outputs"].get("artifacts", {})
     outputs = {name: Path(value["artifacts"][0]["uri"]) for name, value in artifacts.items()}
-    return TaskRun(Path(inputs["outputs"]["outputFile"]).parent.name, outputs)
+    *loops, name = Path(inputs["outputs"]["outputFile"]).parent.relative_to(output).parts
+    return TaskRun(name, ", ".join(map(unquote, loops[1::2])), outputs)
+
+
+def _folder_name(item: Any) -> str:
+    """A loop's item as the name of a folder, which no other item has."""
+    text = item if isinstance(item, str) else json.dumps(item, sort_keys=True)
+    name = quote(text, safe=" ,=+@()'!").replace("~", "%7E")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def _silent_kfp() -> Iterator[list[str]]:
+    """kfp.local logs each failed task of a loop to the root logger; we say it ourselves. Gives what it says."""
+    said: list[str] = []
+
+    def ours(record: logging.LogRecord) -> bool:
+        theirs = "kfp" in Path(record.pathname).parts
+        if theirs and record.levelno >= logging.ERROR:
+            said.append(_plain(record.getMessage()))
+        return not theirs
+
+    root = logging.getLogger()
+    root.addFilter(ours)
+    try:
+        yield said
+    finally:
+        root.removeFilter(ours)
+
+
+def _plain(text: str) -> str:
+    """Without a terminal's colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def _read(pipe: Any) -> bytes:

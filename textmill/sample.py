@@ -5,7 +5,8 @@ are drawn by inverting the distribution in the order of the vocabulary; cut-offs
 selection), so nothing is sorted. Probabilities are whole numbers here, weights of nearly 2^30 for the likeliest token:
 their sums in float64 are exact in whatever order a compiler takes them, and that order differs with a batch's shape.
 
-The functions are TensorFlow operations that XLA compiles; they also run eagerly.
+The functions that draw are JAX operations for a caller's compiled loop; they also run eagerly. Callers enable 64 bits
+(jax.enable_x64): the sums need them.
 
 Knows nothing of models, tokens' meaning or text.
 """
@@ -19,6 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from textmill import devices
+
+jax = devices.jax()
+jnp, lax = jax.numpy, jax.lax
 
 Floats = npt.NDArray[np.float32]
 
@@ -104,74 +110,66 @@ def next_token(logits: Any, u: Any, controls: tuple[Any, Any, Any, Any], seen: A
     `controls` are temperature, top_k, top_p, penalty, [B] each; `seen` [B, V] is 1 where a token stands in the text
     so far, read only by a penalised variant. Order: penalty, temperature, top-k, top-p.
     """
-    import tensorflow as tf
-
     temperature, top_k, top_p, penalty = controls
     if variant.penalised:
         logits = repetition_penalty(logits, seen, penalty)
     greedy = temperature == 0
     if variant.tempered:
-        logits = logits / tf.where(greedy, 1.0, temperature)[:, None]
+        logits = logits / jnp.where(greedy, 1.0, temperature)[:, None]
     weights = to_weights(logits)
     if variant.top_k:
         weights = keep_top_k(weights, top_k)
     if variant.top_p:
         weights = keep_top_p(weights, top_p)
     if variant.tempered:
-        best = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        weights = tf.where(greedy[:, None], tf.one_hot(best, weights.shape[-1], dtype=tf.int32), weights)
+        best = jnp.argmax(logits, axis=-1)
+        weights = jnp.where(
+            greedy[:, None], (jnp.arange(weights.shape[-1]) == best[:, None]).astype(jnp.int32), weights
+        )
     return invert(weights, u)
 
 
 def to_weights(logits: Any) -> Any:
     """Whole numbers in proportion to the probabilities, int32 [B, V]; the likeliest token's is ONE."""
-    import tensorflow as tf
-
-    shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
-    return tf.cast(tf.round(tf.exp(shifted) * ONE), tf.int32)
+    shifted = logits - jnp.max(logits, axis=-1, keepdims=True)
+    return (jnp.round(jnp.exp(shifted) * ONE)).astype(jnp.int32)
 
 
 def repetition_penalty(logits: Any, seen: Any, penalty: Any) -> Any:
     """Divide the positive logits of tokens already seen by the penalty, multiply the negative ones."""
-    import tensorflow as tf
-
     factor = penalty[:, None]
-    return tf.where(seen > 0, tf.where(logits > 0, logits / factor, logits * factor), logits)
+    return jnp.where(seen > 0, jnp.where(logits > 0, logits / factor, logits * factor), logits)
 
 
 def keep_top_k(weights: Any, k: Any) -> Any:
     """Zero all but the k largest weights of each row (0: keep all); of equal ones the first are kept."""
-    import tensorflow as tf
-
-    wanted = tf.where(k > 0, tf.minimum(k, weights.shape[-1]), weights.shape[-1])
+    wanted = jnp.where(k > 0, jnp.minimum(k, weights.shape[-1]), weights.shape[-1])
 
     def count(thresholds: Any) -> Any:
-        return tf.reduce_sum(tf.cast(weights[:, None] >= thresholds[:, :, None], tf.int32), axis=-1)
+        return _count(weights[:, None] >= thresholds[:, :, None])
 
-    threshold = _largest_threshold(count, wanted, weights.shape.num_elements(), exact=True)[:, None]
+    threshold = _largest_threshold(count, wanted, weights.size, exact=True)[:, None]
     above, level = weights > threshold, weights == threshold
-    missing = wanted - tf.reduce_sum(tf.cast(above, tf.int32), axis=-1)
-    ties = tf.cast(level, tf.int32)
-    kept = tf.cond(
-        tf.reduce_any(tf.reduce_sum(ties, axis=-1) > missing),
-        lambda: above | (level & (tf.cumsum(ties, axis=-1) <= missing[:, None])),
+    missing = wanted - _count(above)
+    ties = level.astype(jnp.int32)
+    kept = lax.cond(
+        jnp.any(_count(level) > missing),
+        lambda: above | (level & (jnp.cumsum(ties, axis=-1) <= missing[:, None])),
         lambda: above | level,
     )
-    return tf.where(kept, weights, 0)
+    return jnp.where(kept, weights, 0)
 
 
 def keep_top_p(weights: Any, p: Any) -> Any:
     """Zero all but the fewest weights that hold a share p of each row (1: keep all); equal ones stay together."""
-    import tensorflow as tf
-
-    wanted = tf.cast(p, tf.float64) * _total(weights)
+    wanted = p.astype(jnp.float64) * _total(weights)
 
     def mass(thresholds: Any) -> Any:
-        return _total(tf.where(weights[:, None] >= thresholds[:, :, None], weights[:, None], 0))
+        return _total(jnp.where(weights[:, None] >= thresholds[:, :, None], weights[:, None], 0))
 
-    threshold = _largest_threshold(mass, wanted, weights.shape.num_elements())
-    threshold = tf.where(p < 1, threshold, 0)
-    return tf.where(weights >= threshold[:, None], weights, 0)
+    threshold = _largest_threshold(mass, wanted, weights.size)
+    threshold = jnp.where(p < 1, threshold, 0)
+    return jnp.where(weights >= threshold[:, None], weights, 0)
 
 
 def _largest_threshold(measure: Any, wanted: Any, size: int, exact: bool = False) -> Any:
@@ -180,21 +178,19 @@ def _largest_threshold(measure: Any, wanted: Any, size: int, exact: bool = False
     `exact`: a threshold at which the measure equals `wanted` keeps the same weights as the largest one, so that the
     search may end there.
     """
-    import tensorflow as tf
-
     width = 5 if size <= FEW else 3 if size <= 16 * FEW else 1
-    digits = tf.range(1, 1 << width)
+    digits = jnp.arange(1, 1 << width, dtype=jnp.int32)
 
     def narrow(shift: Any, threshold: Any, left: Any) -> tuple[Any, Any, Any]:
-        thresholds = threshold[:, None] + tf.bitwise.left_shift(digits, shift)[None]
+        thresholds = threshold[:, None] + jnp.left_shift(digits, shift)[None]
         measured = measure(thresholds)
-        reached = tf.reduce_sum(tf.cast(measured >= wanted[:, None], tf.int32), axis=-1)
+        reached = _count(measured >= wanted[:, None])
         if exact:
-            left = left & ~tf.reduce_any(measured == wanted[:, None], axis=-1)
-        return shift - width, threshold + tf.bitwise.left_shift(reached, shift), left
+            left = left & ~jnp.any(measured == wanted[:, None], axis=-1)
+        return shift - width, threshold + jnp.left_shift(reached, shift), left
 
-    state = (tf.constant(WEIGHT_BITS - width), tf.zeros_like(wanted, tf.int32), wanted >= 0)
-    return tf.while_loop(lambda shift, _, left: (shift >= 0) & tf.reduce_any(left), narrow, state)[1]
+    state = (jnp.int32(WEIGHT_BITS - width), jnp.zeros(wanted.shape, jnp.int32), wanted >= 0)
+    return lax.while_loop(lambda s: (s[0] >= 0) & jnp.any(s[2]), lambda s: narrow(*s), state)[1]
 
 
 def invert(weights: Any, u: Any) -> Any:
@@ -203,39 +199,41 @@ def invert(weights: Any, u: Any) -> Any:
     In two levels, blocks and then within the block: running sums of about sqrt(V) numbers instead of V. A token of
     weight 0 is never taken.
     """
-    import tensorflow as tf
-
     rows, vocabulary = weights.shape[0], weights.shape[-1]
     size = math.isqrt(vocabulary - 1) + 1
     blocks = -(-vocabulary // size)
-    grid = tf.reshape(tf.pad(weights, [[0, 0], [0, blocks * size - vocabulary]]), [rows, blocks, size])
+    grid = jnp.reshape(jnp.pad(weights, [[0, 0], [0, blocks * size - vocabulary]]), [rows, blocks, size])
     sums = _total(grid)
-    running = tf.cumsum(sums, axis=-1)
-    target = tf.cast(u, tf.float64) * running[:, -1]
+    running = jnp.cumsum(sums, axis=-1)
+    target = u.astype(jnp.float64) * running[:, -1]
     block = _first_above(running, target)
-    before = tf.gather(running - sums, block, batch_dims=1)
-    inside = tf.cast(tf.gather(grid, block, batch_dims=1), tf.float64)
-    return block * size + _first_above(tf.cumsum(inside, axis=-1), target - before)
+    before = _pick(running - sums, block)
+    inside = _pick(grid, block).astype(jnp.float64)
+    return block * size + _first_above(jnp.cumsum(inside, axis=-1), target - before)
+
+
+def _count(which: Any) -> Any:
+    """How many are true along the last axis, int32."""
+    return jnp.sum(which, axis=-1, dtype=jnp.int32)
 
 
 def _total(weights: Any) -> Any:
     """Sum over the last axis, float64: exact up to 2^53."""
-    import tensorflow as tf
-
-    return tf.reduce_sum(tf.cast(weights, tf.float64), axis=-1)
+    return jnp.sum(weights.astype(jnp.float64), axis=-1)
 
 
 def _first_above(running: Any, target: Any) -> Any:
     """First place where the running sum [B, n] is above the target [B]."""
-    import tensorflow as tf
+    return _count(running <= target[:, None])
 
-    return tf.reduce_sum(tf.cast(running <= target[:, None], tf.int32), axis=-1)
+
+def _pick(values: Any, places: Any) -> Any:
+    """values [B, N, ...] at each row's place [B] -> [B, ...]."""
+    return values[jnp.arange(len(places)), places]
 
 
 def log_probability(logits: Any, token: Any) -> Any:
     """Log of the model's probability of each row's token: [B, V], [B] -> [B], nats."""
-    import tensorflow as tf
-
-    shifted = tf.gather(logits, token, batch_dims=1) - tf.reduce_max(logits, axis=-1)
+    shifted = _pick(logits, token) - jnp.max(logits, axis=-1)
     total = _total(to_weights(logits))
-    return shifted - tf.math.log(tf.cast(total, tf.float32) / ONE)
+    return shifted - jnp.log(total.astype(jnp.float32) / ONE)

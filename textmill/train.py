@@ -21,35 +21,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from textmill import training_log as lines
+from textmill.base_model import BaseModel, open_base
 from textmill.checkpoint import (
     State,
     Tensors,
     latest_state,
+    load_model,
     read_metrics,
     save_details,
     save_model,
     save_state,
 )
-from textmill.data import Streams, Tokens, evaluation_rows
 from textmill.dataset import Dataset, read_dataset
 from textmill.errors import InputError, Interrupted
 from textmill.files import new_folder, replacing, write_bytes, write_json
 from textmill.models import get_model
-from textmill.models.rnn import parameter_count
-from textmill.optimizers import decayed_learning_rate
 from textmill.progress import Progress
 from textmill.tensorboard import ScalarWriter
-from textmill.train_settings import Schedule, TrainSettings, identity_of, plan
+from textmill.train_settings import TrainSettings, identity_of, plan
 
 log = logging.getLogger("textmill.train")
 
-SAMPLE_LENGTH = {"char": 400, "word": 120}
-VIEW_ROWS = 8
+AVERAGE_DECAY = 0.99  # of the running mean loss, gpt-2-simple's
 
 
 @dataclass
@@ -60,30 +58,134 @@ class Progressed:
     worse: int = 0  # validations since the best
     epoch_loss: float = 0.0  # sum over this epoch's steps of the mean loss
     epoch_steps: int = 0
+    average_loss: float = (
+        0.0  # sum over all steps of the mean loss, each step weighing AVERAGE_DECAY of the next
+    )
+    average_weight: float = 0.0  # the sum of those weights
     last_loss: float = 0.0
     finished: bool = False
 
+    def count(self, loss: float) -> None:
+        """One more step."""
+        self.epoch_loss += loss
+        self.epoch_steps += 1
+        self.average_loss = self.average_loss * AVERAGE_DECAY + loss
+        self.average_weight = self.average_weight * AVERAGE_DECAY + 1.0
+        self.last_loss = loss
 
-def train(dataset: Path, checkpoint: Path, settings: TrainSettings | None = None) -> dict[str, Any]:
+    @property
+    def average(self) -> float:
+        """The running mean of the loss; gpt-2-simple's avg."""
+        return self.average_loss / self.average_weight
+
+
+class Batches(Protocol):
+    """The training text cut into batches, which are a function of the step."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets [rows, num_steps] int32."""
+        ...
+
+
+class Training(Protocol):
+    """What the loop asks of a family (Family.training): batches, learning rate, scores and lines.
+
+    Steps are counted from 0 before they are made and from 1 afterwards; an empty text is not said.
+    """
+
+    batches: Batches
+    last_step: int  # where the schedule ends
+    speed_unit: str  # a key of training_log.UNITS
+    log_every: int  # steps; 0 is never but at the end
+    validate_every: int
+    sample_every: int
+    scalar_every: int
+
+    def engine_settings(self) -> dict[str, Any]:
+        """What the family's engine is told beside its sizes."""
+        ...
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens learned from in the first `step` steps."""
+        ...
+
+    def learning_rate(self, step: int) -> float: ...
+
+    def model_weights(self, engine: Any) -> Tensors:
+        """The weights that a checkpoint keeps."""
+        ...
+
+    def before(self, engine: Any, step: int, now: Progressed) -> str:
+        """Prepare the engine for this step."""
+        ...
+
+    def look(self, engine: Any, step: int, x: np.ndarray, y: np.ndarray) -> str:
+        """What is to be seen of the batch before it is learned."""
+        ...
+
+    def after(self, step: int, now: Progressed, loss: float, accuracy: float, seen: str) -> str:
+        """`seen` and what else is to be said of this step."""
+        ...
+
+    def score(self, engine: Any, split: str) -> tuple[float, float]:
+        """Mean loss in nats a token and accuracy on "valid" or "test"."""
+        ...
+
+    def sample(self, engine: Any, step: int) -> str:
+        """Text of the model as it is now."""
+        ...
+
+    # lines; `seconds` since this process began to train, `speed` in tokens a second
+    def headline(self, tokens: dict[str, int]) -> str: ...
+    def progress(self, step: int, now: Progressed, loss: float, speed: float, seconds: float) -> str: ...
+    def validated(
+        self, step: int, loss: float, accuracy: float, unigram: float | None, seconds: float
+    ) -> str: ...
+    def shown(self, step: int, text: str) -> str:
+        """How a sample is said."""
+        ...
+
+    def scalars(self, loss: float, accuracy: float) -> dict[str, float]:
+        """TensorBoard's tags."""
+        ...
+
+
+def train(
+    dataset: Path, checkpoint: Path, settings: TrainSettings | None = None, base: Path | None = None
+) -> dict[str, Any]:
     """Train on the dataset folder; write the checkpoint folder; return the main figures.
 
-    Goes on from `checkpoint`'s newest whole state if there is one. With TEXTMILL_STATE_ROOT set, the work is done in a
-    folder below it named by the dataset and the settings, and copied to `checkpoint` at the end: so a pipeline that is
-    run again, with a new output folder each time, goes on too.
+    Goes on from `checkpoint`'s newest whole state if there is one; a new training starts from the model in `base` (or
+    settings.base), or from fresh weights. With TEXTMILL_STATE_ROOT set, the work is done in a folder below it named by
+    the dataset and the settings, and copied to `checkpoint` at the end: so a pipeline that is run again, with a new
+    output folder each time, goes on too.
 
-    Raises InputError (settings, too little text, a state of another run, a loss that is not finite) and Interrupted
-    (after saving) on SIGINT and SIGTERM.
+    Raises InputError (settings, too little text, too little memory, a base of another tokenizer, a state of another
+    run, a loss that is not finite) and Interrupted (after saving) on SIGINT and SIGTERM.
     """
-    settings = settings or TrainSettings()
+    told = settings or TrainSettings()
     checkpoint = Path(checkpoint)
     source = read_dataset(Path(dataset))
-    config, schedule = plan(settings, source)
-    identity = identity_of(settings, config, schedule, source)
+    start = base or told.base
+    model = open_base(Path(start), get_model(told.model)) if start else None
+    config, schedule = plan(told, source, model)
+    identity = identity_of(told, config, schedule, source, model)
+
+    def run(folder: Path) -> dict[str, Any]:
+        if told.engine == "gpt-2-simple":
+            from textmill.gpt2_simple import train_with_gpt2_simple
+
+            return train_with_gpt2_simple(Path(dataset), folder, told, base)
+        return _Run(source, folder, told, config, schedule, identity, model).run()
+
     root = os.environ.get("TEXTMILL_STATE_ROOT")
     if not root:
-        return _Run(source, checkpoint, settings, config, schedule, identity).run()
-    work = Path(root) / f"{settings.model}-{identity['key']}"
-    figures = _Run(source, work, settings, config, schedule, identity).run()
+        return run(checkpoint)
+    work = Path(root) / f"{told.model}-{identity['key']}"
+    figures = run(work)
     with new_folder(checkpoint) as beside:
         shutil.copytree(work, beside, dirs_exist_ok=True)
     return figures
@@ -98,16 +200,13 @@ class _Run:
         checkpoint: Path,
         settings: TrainSettings,
         config: Any,
-        schedule: Schedule,
+        schedule: Any,
         identity: dict[str, Any],
+        base: BaseModel | None,
     ) -> None:
         self.source, self.checkpoint, self.settings = source, checkpoint, settings
-        self.config, self.schedule, self.identity = config, schedule, identity
+        self.config, self.schedule, self.identity, self.base = config, schedule, identity, base
         self.family = get_model(settings.model)
-        self.streams = Streams(
-            source.tokens("train"), schedule.batch_size, schedule.num_steps, schedule.carry
-        )
-        self.unit = "cps" if source.tokenizer.name == "char" else "wps"
         self.unigram = source.report.get("unigram", {})
         self.progressed = Progressed()
         self.step = 0
@@ -116,48 +215,26 @@ class _Run:
 
     def run(self) -> dict[str, Any]:
         started = time.monotonic()
-        previous = self._previous_state()
-        self.engine = self.family.engine()(
-            self.config,
-            batch_size=self.schedule.batch_size,
-            num_steps=self.schedule.num_steps,
-            optimizer=self.schedule.optimizer,
-            max_grad_norm=self.schedule.max_grad_norm,
-            seed=self.settings.seed,
-            precision=previous.facts["engine"]["precision"] if previous else self.settings.precision,
-        )
-        self._begin(previous)
-        schedule, streams, now = self.schedule, self.streams, self.progressed
-        per_epoch = streams.steps_per_epoch
-        last_step = self.settings.max_steps or schedule.epochs * per_epoch
-        log_every = schedule.log_every or max(1, per_epoch // 10)
-        validate_every = schedule.validate_every or per_epoch
-        sample_every = schedule.sample_every or per_epoch
-        view_every = schedule.view_every or per_epoch
-        scalar_every = max(1, min(log_every, per_epoch // 100))
-        step_tokens = schedule.batch_size * schedule.num_steps
-        window = _Window(self.step)
-        saved = time.monotonic()
+        self._begin(self._previous_state())
+        training, now = self.training, self.progressed
+        last_step = self.settings.max_steps or training.last_step
+        window = _Window(training.tokens_at(self.step))
+        saved = self.began = time.monotonic()
         deadline = started + self.settings.max_minutes * 60 if self.settings.max_minutes else math.inf
         if now.finished or self.step >= last_step:
             log.info("already trained to step %d: nothing left to do (resume=never starts afresh)", self.step)
 
-        bar = Progress(
-            "train",
-            last_step * step_tokens,
-            "characters" if self.unit == "cps" else "words",
-            self.step * step_tokens,
-        )
+        def due(every: int) -> bool:
+            return bool(every) and self.step % every == 0
+
+        unit = lines.UNITS[training.speed_unit]
+        bar = Progress("train", training.tokens_at(last_step), unit, training.tokens_at(self.step))
         with bar as self.bar, _stopping() as stop:
             while self.step < last_step and not now.finished:
-                epoch, index = divmod(self.step, per_epoch)
-                rate = decayed_learning_rate(
-                    schedule.learning_rate, schedule.lr_decay, schedule.max_epoch, epoch
-                )
-                if index == 0:
-                    self._begin_epoch(epoch, rate)
-                x, y = streams.batch(self.step)
-                view = self._view(x, y, epoch) if (self.step + 1) % view_every == 0 else ""
+                self._say(training.before(self.engine, self.step, now))
+                rate = training.learning_rate(self.step)
+                x, y = training.batches.batch(self.step)
+                seen = training.look(self.engine, self.step, x, y)
                 loss, accuracy = self.engine.train_step(x, y, step=self.step, learning_rate=rate)
                 if not math.isfinite(loss):
                     raise InputError(
@@ -165,34 +242,24 @@ class _Run:
                         f"max_grad_norm; the states saved before it in {self.checkpoint / 'state'} are whole."
                     )
                 self.step += 1
-                now.epoch_loss += loss
-                now.epoch_steps += 1
-                now.last_loss = loss
-                self.bar.advance(step_tokens, f"loss {loss:.3f}")
+                now.count(loss)
+                self.bar.advance(self._tokens_seen() - training.tokens_at(self.step - 1), f"loss {loss:.3f}")
 
-                if self.step % scalar_every == 0:
-                    self.training_scalars.add(self.step, {"batch_loss": loss, "batch_accuracy": accuracy})
-                if self.step % log_every == 0:
-                    self._log(
-                        (index + 1) / per_epoch, loss, accuracy, rate, window.rate(self.step, step_tokens)
-                    )
-                if view:
-                    self._say(view)
-                    self._say(lines.training_stats(index + 1, per_epoch, epoch, loss, accuracy))
-                if index + 1 == per_epoch:
-                    self._say(lines.epoch_end_line(epoch, "Train", now.epoch_loss / now.epoch_steps))
+                if due(training.scalar_every):
+                    self.training_scalars.add(self.step, training.scalars(loss, accuracy))
+                if due(training.log_every):
+                    self._log(loss, accuracy, rate, window.rate(self._tokens_seen()))
+                self._say(training.after(self.step, now, loss, accuracy, seen))
                 out_of_time = time.monotonic() >= deadline
-                if self.step % validate_every == 0 or self.step == last_step or out_of_time:
+                if due(training.validate_every) or self.step == last_step or out_of_time:
                     with window.paused():
-                        self._validate(epoch)
-                if self.step % sample_every == 0 or self.step == last_step:
+                        self._validate()
+                if due(training.sample_every) or self.step == last_step:
                     with window.paused():
                         self._sample()
 
-                due = self.settings.save_every_steps and self.step % self.settings.save_every_steps == 0
-                if time.monotonic() - saved >= self.settings.save_every_minutes * 60:
-                    due = True
-                if due or stop.requested or out_of_time:
+                save = due(self.settings.save_every_steps)
+                if save or stop.requested or out_of_time or self._minutes(saved):
                     with window.paused():
                         self._save()
                     saved = time.monotonic()
@@ -217,8 +284,9 @@ class _Run:
         state = latest_state(self.checkpoint)
         if state is None:
             return None
-        for what in ("dataset", "tokenizer", "settings"):
-            if state.facts["identity"][what] != self.identity[what] and self.settings.resume != "changed":
+        there = state.facts["identity"]
+        for what in ("dataset", "tokenizer", "base", "settings"):
+            if there.get(what) != self.identity.get(what) and self.settings.resume != "changed":
                 raise InputError(
                     f"{self.checkpoint} holds a run with another {what}{self._difference(state, what)}. "
                     "Choose another checkpoint folder, or resume=changed to go on with the new one, or resume=never "
@@ -238,21 +306,33 @@ class _Run:
         return f" ({'; '.join(changed)})"
 
     def _begin(self, previous: State | None) -> None:
+        kind, before = self.family.training(), previous.facts if previous else None
+        self.schedule = kind.settle(self.schedule, self.config, self.settings, before)
+        self.training: Training = kind(self.source, self.config, self.schedule, self.settings)
+        self.engine = self.family.engine()(
+            self.config,
+            batch_size=self.schedule.batch_size,
+            num_steps=self.schedule.num_steps,
+            seed=self.settings.seed,
+            precision=previous.facts["engine"]["precision"] if previous else self.settings.precision,
+            **self.training.engine_settings(),
+        )
         self.checkpoint.mkdir(parents=True, exist_ok=True)
         if previous is not None:
             self.engine.restore(previous.weights, previous.slots, previous.carried)
             self.step = previous.step
             self.progressed = Progressed(**previous.facts["progressed"])
-            if self.settings.max_steps or self.step < self.schedule.epochs * self.streams.steps_per_epoch:
+            if self.settings.max_steps or self.step < self.training.last_step:
                 self.progressed.finished = False
+        elif self.base is not None:
+            self.engine.restore(self.base.weights())
         self._cut_metrics(self.step)
         board = self.checkpoint / "tensorboard"
         self.training_scalars = ScalarWriter(board / "training", self.step)
         self.validation_scalars = ScalarWriter(board / "validation", self.step)
         self.metrics = open(self.checkpoint / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-        self.parameters = parameter_count(self.config)
-        tokens = {split: len(self.source.tokens(split)) for split in ("train", "valid", "test")}
-        self._tokens = tokens
+        self.parameters = self.family.parameter_count(self.config)
+        self._tokens = {split: len(self.source.tokens(split)) for split in ("train", "valid", "test")}
         log.info(
             "%s %s: %s parameters; %s",
             self.settings.model,
@@ -260,57 +340,28 @@ class _Run:
             f"{self.parameters:,}",
             _spell(self.engine.describe()),
         )
-        unit = "characters" if self.unit == "cps" else "words"
-        print(
-            lines.text_size_line(tokens["train"], tokens["valid"], self.streams.steps_per_epoch, unit),
-            flush=True,
-        )
+        print(self.training.headline(self._tokens), flush=True)
         if previous is not None:
             log.info("going on from step %s (%s)", f"{self.step:,}", self.checkpoint / "state")
-
-    def _begin_epoch(self, epoch: int, rate: float) -> None:
-        if self.step:
-            if self.schedule.carry == "roll":
-                self.engine.roll_state(-1)
-            else:
-                self.engine.reset_state()
-        self.progressed.epoch_loss, self.progressed.epoch_steps = 0.0, 0
-        self._say(lines.epoch_line(epoch, rate))
+        elif self.base is not None:
+            log.info("starting from %s (sha256 %s)", self.base.folder, self.base.digest[:12])
 
     # ------------------------------------------------------------------ once in a while
 
-    def _log(self, fraction: float, loss: float, accuracy: float, rate: float, speed: float) -> None:
+    def _log(self, loss: float, accuracy: float, rate: float, speed: float) -> None:
         now = self.progressed
-        self._say(lines.progress_line(fraction, now.epoch_loss / now.epoch_steps, speed, self.unit))
+        self._say(self.training.progress(self.step, now, loss, speed, self._seconds()))
         self._record("train", loss, accuracy, learning_rate=rate, tokens_per_second=speed)
 
-    def _view(self, x: np.ndarray, y: np.ndarray, epoch: int) -> str:
-        """What each stream of characters read and what the model expected next, before it learns from it."""
-        if self.unit != "cps":
-            return ""
-        predictions, losses = self.engine.predict(x, y)
-        starts = self.streams.starts(self.step)
-        decode = self.source.tokenizer.decode
-        rows = []
-        for row in np.linspace(0, len(x) - 1, min(VIEW_ROWS, len(x))).astype(int):
-            book = self.source.title_at("train", starts[row : row + 1])[0]
-            rows.append(
-                (int(starts[row]), book, decode(x[row]), decode(predictions[row]), float(losses[row]))
-            )
-        return lines.view(rows, epoch)
-
-    def _validate(self, epoch: int) -> None:
-        valid = self.source.tokens("valid")
-        if len(valid) < 2:
+    def _validate(self) -> None:
+        if self._tokens["valid"] < 2:
             self._keep_model({"step": self.step})
             return
-        loss, accuracy = self._score(valid, self.schedule.batch_size)
+        loss, accuracy = self.training.score(self.engine, "valid")
         unigram = self.unigram.get("valid", {}).get("loss")
-        if self.unit == "cps":
-            self._say(lines.validation_stats(loss, accuracy))
-        self._say(lines.epoch_end_line(epoch, "Valid", loss, unigram, self.unit))
+        self._say(self.training.validated(self.step, loss, accuracy, unigram, self._seconds()))
         self._record("valid", loss, accuracy)
-        self.validation_scalars.add(self.step, {"batch_loss": loss, "batch_accuracy": accuracy})
+        self.validation_scalars.add(self.step, self.training.scalars(loss, accuracy))
         now = self.progressed
         if not now.best or loss < now.best["loss"]:
             now.best, now.worse = {"step": self.step, "loss": loss, "accuracy": accuracy}, 0
@@ -321,65 +372,36 @@ class _Run:
                 self._say(f"no better validation loss for {now.worse} validations: stopping early")
                 now.finished = True
 
-    def _score(self, tokens: Tokens, rows: int) -> tuple[float, float]:
-        """Mean loss in nats per token and accuracy, each row from a zero state carried to its end."""
-        row_length = self.schedule.validation_row or max(1, (len(tokens) - 1) // rows)
-        total, right, count = 0.0, 0, 0
-        chunk = max(self.schedule.num_steps, 32)
-        for block in evaluation_rows(tokens, row_length):
-            state = self.engine.zero_state(len(block))
-            for at in range(0, block.shape[1] - 1, chunk):
-                span = block[:, at : at + chunk + 1]
-                loss, correct, state = self.engine.evaluate(
-                    np.ascontiguousarray(span[:, :-1]), np.ascontiguousarray(span[:, 1:]), state
-                )
-                total, right, count = total + loss, right + correct, count + span[:, 1:].size
-        return total / count, right / count
-
     def _sample(self) -> None:
-        text = self._write_sample()
-        self._say(lines.sample_box(self.step, self._tokens_seen(), text))
-        name = f"step-{self.step:08d}.txt"
-        write_bytes(self.checkpoint / "samples" / name, text.encode())
-
-    def _write_sample(self) -> str:
-        from textmill.generate import sample_text
-
-        weights, _, _ = self.engine.export()
-        length = SAMPLE_LENGTH[self.source.tokenizer.name]
-        return sample_text(
-            self.config,
-            weights,
-            self.source.tokenizer,
-            render=self._render(),
-            length=length,
-            seed=self.settings.seed,
-        )
+        text = self.training.sample(self.engine, self.step)
+        if text:
+            self._say(self.training.shown(self.step, text))
+            write_bytes(self.checkpoint / "samples" / f"step-{self.step:08d}.txt", text.encode())
 
     # ------------------------------------------------------------------ save, end
 
     def _save(self) -> None:
-        weights, slots, carried = self.engine.export()
         self.metrics.flush()
         os.fsync(self.metrics.fileno())
         self.training_scalars.flush()
         self.validation_scalars.flush()
         facts = {
             "identity": self.identity,
+            "schedule": self.schedule.as_dict(),
             "engine": self.engine.describe(),
             "progressed": dataclasses.asdict(self.progressed),
         }
+        weights, slots, carried = self.engine.export()
         save_state(self.checkpoint, State(self.step, weights, slots, carried, facts), self.settings.keep)
+        del weights, slots, carried
         if not self.progressed.best:
-            self._keep_model({"step": self.step}, weights)
+            self._keep_model({"step": self.step})
 
-    def _keep_model(self, scores: dict[str, Any], weights: Tensors | None = None) -> None:
+    def _keep_model(self, scores: dict[str, Any]) -> None:
         """Make the present weights the checkpoint's model."""
-        if weights is None:
-            weights, _, _ = self.engine.export()
         save_model(
             self.checkpoint,
-            weights,
+            self.training.model_weights(self.engine),
             self._config(),
             self._details(scores),
             self.source.tokenizer,
@@ -387,8 +409,6 @@ class _Run:
         )
 
     def _finish(self, started: float, window: _Window) -> dict[str, Any]:
-        from textmill.checkpoint import load_model
-
         self._save()
         model = load_model(self.checkpoint)
         scores: dict[str, Any] = {
@@ -409,9 +429,7 @@ class _Run:
             "tokens_seen": self._tokens_seen(),
             "parameters": self.parameters,
             "train_loss": self.progressed.last_loss,
-            "tokens_per_second": window.overall(
-                self.step, self.schedule.batch_size * self.schedule.num_steps
-            ),
+            "tokens_per_second": window.overall(self._tokens_seen()),
             "seconds": seconds,
             "peak_memory_bytes": peak,
         }
@@ -440,28 +458,36 @@ class _Run:
         return figures
 
     def _test(self, weights: Tensors) -> dict[str, Any]:
-        """Score the test text once, with the kept weights, as one unbroken text where that takes no hours."""
-        tokens = self.source.tokens("test")
-        if len(tokens) < 2:
+        """Score the test text once, with the kept weights; the engine, already saved, keeps them."""
+        if self._tokens["test"] < 2:
             return {}
-        last = self.engine.export()
-        self.engine.restore(weights, last[1], last[2])
-        loss, accuracy = self._score(tokens, 1 if len(tokens) <= 200_000 else self.schedule.batch_size)
-        self.engine.restore(*last)
-        self._say(lines.final_line(loss, self.unigram.get("test", {}).get("loss"), self.unit))
+        slots = {name: np.zeros_like(slot) for name, slot in self.engine.export()[1].items()}
+        self.engine.restore(weights, slots)  # zero: LoRA's updates lie among them
+        loss, accuracy = self.training.score(self.engine, "test")
+        unigram = self.unigram.get("test", {}).get("loss")
+        self._say(lines.final_line(loss, unigram, self.training.speed_unit))
         self._record("test", loss, accuracy)
         return {"loss": loss, "accuracy": accuracy, "perplexity": lines.perplexity(loss)}
 
     # ------------------------------------------------------------------ small helpers
 
     def _say(self, text: str) -> None:
-        self.bar.write(text)
+        if text:
+            self.bar.write(text)
+
+    def _seconds(self) -> float:
+        """Since this process began to train."""
+        return time.monotonic() - self.began
+
+    def _minutes(self, saved: float) -> bool:
+        """Whether it is time to save again."""
+        return time.monotonic() - saved >= self.settings.save_every_minutes * 60
 
     def _record(self, kind: str, loss: float, accuracy: float, **more: float) -> None:
         record = {
             "kind": kind,
             "step": self.step,
-            "epoch": self.step / self.streams.steps_per_epoch,
+            "epoch": self.step / self.training.batches.steps_per_epoch,
             "tokens_seen": self._tokens_seen(),
             "loss": loss,
             "accuracy": accuracy,
@@ -480,10 +506,7 @@ class _Run:
                 file.writelines(json.dumps(r) + "\n" for r in kept)
 
     def _tokens_seen(self) -> int:
-        return self.step * self.schedule.batch_size * self.schedule.num_steps
-
-    def _render(self) -> str:
-        return str(self.source.details.get("render", ""))
+        return self.training.tokens_at(self.step)
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -492,7 +515,7 @@ class _Run:
             "config": self.config.as_dict(),
             "train": self.schedule.as_dict(),
             "seed": self.settings.seed,
-            "render": self._render(),
+            "render": str(self.source.details.get("render", "")),
             "engine": self.engine.describe(),
             "parameters": self.parameters,
         }
@@ -500,7 +523,7 @@ class _Run:
     def _details(self, scores: dict[str, Any]) -> dict[str, Any]:
         return {
             **scores,
-            "tokens_seen": scores["step"] * self.schedule.batch_size * self.schedule.num_steps,
+            "tokens_seen": self.training.tokens_at(scores["step"]),
             "best": self.progressed.best,
             "unigram": self.unigram,
             "vocabulary_from": self.source.report.get("vocabulary_from", ""),
@@ -512,29 +535,29 @@ class _Run:
         }
 
     def _parents(self) -> dict[str, str]:
-        return {"dataset": self.source.digest}
+        return {"dataset": self.source.digest} | ({"base": self.base.digest} if self.base else {})
 
 
 class _Window:
     """Tokens a second since the last look, with the time of validations and saves left out."""
 
-    def __init__(self, step: int) -> None:
-        self._first = self._step = step
+    def __init__(self, tokens: int) -> None:
+        self._first = self._tokens = tokens
         self._since = time.monotonic()
         self._paused = 0.0
         self._busy = 0.0
 
-    def rate(self, step: int, step_tokens: int) -> float:
+    def rate(self, tokens: int) -> float:
         now = time.monotonic()
         elapsed = max(now - self._since - self._paused, 1e-9)
-        speed = (step - self._step) * step_tokens / elapsed
-        self._step, self._since, self._paused = step, now, 0.0
+        speed = (tokens - self._tokens) / elapsed
+        self._tokens, self._since, self._paused = tokens, now, 0.0
         self._busy += elapsed
         return speed
 
-    def overall(self, step: int, step_tokens: int) -> float:
-        self.rate(step, step_tokens)
-        return (step - self._first) * step_tokens / max(self._busy, 1e-9)
+    def overall(self, tokens: int) -> float:
+        self.rate(tokens)
+        return (tokens - self._first) / max(self._busy, 1e-9)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

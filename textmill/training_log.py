@@ -1,7 +1,8 @@
 """The lines that a training run prints, in the words its users know. Pure functions from values to text.
 
 Perplexity lines: the PTB word language model (TensorFlow's `ptb_word_lm.py`). STATS lines and boxes:
-martin-gorner/tensorflow-rnn-shakespeare (`my_txtutils.py`).
+martin-gorner/tensorflow-rnn-shakespeare (`my_txtutils.py`). `[step | seconds]` lines and SAMPLE heads: gpt-2-simple
+(`gpt_2.py`, finetune).
 """
 
 from __future__ import annotations
@@ -9,7 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from textmill.progress import duration
+
 WIDTH = 104
+
+UNITS = {"cps": "characters", "wps": "words", "tps": "tokens"}  # speed -> what is counted
+
+
+def speed_unit(tokenizer: str) -> str:
+    """What the speed is said in: characters, words or tokens a second."""
+    return {"char": "cps", "word": "wps"}.get(tokenizer, "tps")
 
 
 def perplexity(loss: float) -> float:
@@ -37,9 +47,8 @@ def final_line(loss: float, unigram: float | None = None, unit: str = "wps") -> 
 
 
 def _beside(unigram: float | None, unit: str) -> str:
-    """The counting baseline: how well the frequency of each word (or character) alone does."""
-    what = "characters" if unit == "cps" else "words"
-    return "" if unigram is None else f" (counting {what} alone: {perplexity(unigram):.3f})"
+    """The counting baseline: how well the frequency of each word (or character, or token) alone does."""
+    return "" if unigram is None else f" (counting {UNITS[unit]} alone: {perplexity(unigram):.3f})"
 
 
 def training_stats(batch: int, batches: int, epoch: int, loss: float, accuracy: float) -> str:
@@ -76,6 +85,35 @@ def view(rows: Sequence[tuple[int, str, str, str, float]], epoch: int) -> str:
 def sample_box(step: int, tokens_seen: int, text: str) -> str:
     head = f"──── text after step {step:,} ({tokens_seen:,} tokens seen) "
     return f"{head:─<{WIDTH}}\n{text.rstrip()}\n{'── end of text ':─<{WIDTH}}"
+
+
+def dataset_line(train: int, valid: int, rows: int, num_steps: int, steps_per_epoch: int) -> str:
+    return (
+        f"dataset has {train:,} tokens, {valid:,} more are set aside for validation; an epoch is {rows:,} rows of "
+        f"{num_steps:,} tokens in {steps_per_epoch:,} steps\nTraining..."
+    )
+
+
+def step_line(step: int, seconds: float, loss: float, average: float, speed: float, left: float) -> str:
+    """`seconds` since the training began, `average` of the losses so far, `left` seconds until the last step."""
+    time = f", about {duration(left)} left" if left > 0 else ""
+    return (
+        f"[{step} | {seconds:.2f}] loss={loss:.2f} avg={average:.2f} perplexity: {perplexity(loss):.3f} "
+        f"speed: {speed:.0f} tps{time}"
+    )
+
+
+def step_validation(
+    step: int, seconds: float, loss: float, accuracy: float, unigram: float | None, unit: str
+) -> str:
+    return (
+        f"[{step} | {seconds:.2f}] validation loss={loss:.3f} accuracy={accuracy:.3f} "
+        f"perplexity: {perplexity(loss):.3f}{_beside(unigram, unit)}"
+    )
+
+
+def sample_blocks(texts: Sequence[str]) -> str:
+    return "\n".join(f"======== SAMPLE {i + 1} ========\n{text}\n" for i, text in enumerate(texts))
 
 
 def _cell(text: str, width: int) -> str:

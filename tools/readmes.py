@@ -43,6 +43,7 @@ def readme(name: str) -> str:
         *_table("Input artifacts", "name | type | what it is", inputs),
         *_table("Parameters", "name | type | default | what it does", parameters),
         *_table("Output artifacts", "name | type | what it is", outputs),
+        *_table("Output parameter", "name | type | what it is", _returned(function, doc)),
         "## Use",
         f"```python\nfrom components.{name}.component import {name}\n```",
         f'or `kfp.components.load_component_from_file("components/{name}/component.yaml")`.',
@@ -57,6 +58,13 @@ def _table(title: str, columns: str, rows: list[str]) -> list[str]:
         return []
     rule = "|".join(["---"] * (columns.count("|") + 1))
     return [f"## {title}", "\n".join([f"| {columns} |", f"|{rule}|", *rows])]
+
+
+def _returned(function: Any, doc: Any) -> list[str]:
+    kind = inspect.signature(function).return_annotation
+    if kind is inspect.Signature.empty:
+        return []
+    return [f"| `Output` | {_kind(kind)} | {_cell(' '.join((doc.returns.description or '').split()))} |"]
 
 
 def _kind(annotation: Any) -> str:

@@ -14,15 +14,15 @@ def generate(
     prompt: str = "",
     number: int = 1,
     length: int = 1000,
-    length_unit: str = "tokens",
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
-    repetition_penalty: float = 1.0,
     seed: int = 0,
     stop: list = [],  # noqa: B006
-    stop_at_end: bool = True,
     include_prompt: bool = True,
+    whole_sentences: bool = False,
+    most_characters: int = 0,
+    more: dict = {},  # noqa: B006
 ):
     """Write new texts with a trained model, and measure what they copy from its training text.
 
@@ -31,35 +31,39 @@ def generate(
         dataset: What the model was trained on, to tell what was copied; may be left out.
         prompt: Text to go on from (empty: the start of a line or document).
         number: Texts for each prompt.
-        length: Most tokens (characters or words) of each text.
-        length_unit: What length counts.
+        length: Most tokens (characters, words or pieces of words) of each text.
         temperature: Below 1 is safer, above 1 wilder; 0 takes the likeliest token.
         top_k: Draw from the k likeliest tokens only (0: from all); S3's topn.
         top_p: Draw from the fewest tokens that hold this probability together.
-        repetition_penalty: Above 1 makes tokens that stood in the text less likely.
         seed: The same seed gives the same texts.
         stop: End a text before any of these strings.
-        stop_at_end: End a text where the model ends the document.
         include_prompt: Show the prompt before the text that goes on from it.
+        whole_sentences: Cut a text after its last full sentence; one without a full sentence is kept
+            whole.
+        most_characters: Most characters of a text, counted as a person counts; cut at a sentence's or
+            word's end (0: no limit).
+        more: Other settings by name, such as {recapitalize: true, repetition_penalty: 1.2}.
         texts: The texts: texts.jsonl with prompt, text, seed and scores a line, texts.txt to read.
         metrics: The main figures.
     """
     from textmill import artifacts
     from textmill import generate as stage
 
-    settings = stage.GenerateSettings.of(
-        prompt=prompt,
-        number=number,
-        length=length,
-        length_unit=length_unit,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        stop=stop,
-        stop_at_end=stop_at_end,
-        include_prompt=include_prompt,
+    settings = stage.GenerateSettings.from_dict(
+        {
+            "prompt": prompt,
+            "number": number,
+            "length": length,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "seed": seed,
+            "stop": stop,
+            "include_prompt": include_prompt,
+            "whole_sentences": whole_sentences,
+            "most_characters": most_characters,
+            **more,
+        }
     )
     summary = stage.generate(checkpoint.path, texts.path, settings, dataset=dataset and dataset.path)
     texts.metadata.update(artifacts.metadata(texts.path, "texts", parent_uri=checkpoint.uri))

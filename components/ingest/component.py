@@ -21,8 +21,10 @@ def ingest(
 
     Args:
         source: What to read: a file, folder, glob, archive (.zip .tar .tar.gz .tar.zst), compressed
-            file (.gz .zst), http(s)://, s3://, gs:// address, or sample:play, sample:posts,
-            sample:episodes.
+            file (.gz .zst), http(s)://, s3://, gs:// address, sample:play, sample:posts,
+            sample:episodes; crawl:, mediawiki:, feeds:, mastodon:, bluesky:, x: with a YAML file, an
+            address or YAML as text; or a format and a place, such as epub:books/. docs/collecting.md
+            and docs/dumps_and_posts.md tell more.
         pattern: Which files of a folder, archive or bucket: a glob such as 'plays/**/*.txt'; without a
             slash it is the file's name. Empty: every .txt, .csv and .jsonl, compressed or not.
         text_field: The column of a .csv, and the field of a .jsonl, that holds the text.

@@ -11,6 +11,7 @@ def train(
     checkpoint: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     mlpipeline_ui_metadata: dsl.Output[dsl.Artifact],
+    base: dsl.Input[dsl.Model] = None,
     model: str = "char-gru",
     preset: str = "small",
     overrides: dict = {},  # noqa: B006
@@ -19,28 +20,30 @@ def train(
     max_minutes: float = 0.0,
     patience: int = 0,
     save_every_minutes: float = 5.0,
-    save_every_steps: int = 0,
     keep: int = 2,
     resume: str = "auto",
     precision: str = "auto",
+    engine: str = "textmill",
 ):
     """Train a model on a dataset; validate, sample and save on the way.
 
     Args:
         dataset: What normalize made.
-        model: Model family: char-gru or word-lstm.
+        base: Model to start from: a checkpoint of textmill, OpenAI, gpt-2-simple or Hugging Face (empty:
+            fresh weights).
+        model: Model family: char-gru, word-lstm or gpt2.
         preset: Named sizes and schedule of the model family.
         overrides: Fields of the preset to change, such as {hidden_size: 256, epochs: 5}.
-        seed: Seed of the initial weights and of dropout.
+        seed: Seed of the initial weights, of dropout and of the order of a GPT-2's rows.
         max_steps: Stop after this many steps in all (0: the preset's epochs).
         max_minutes: Stop after about this many minutes of this run (0: no limit).
         patience: Stop early after this many validations without a better loss (0: never).
         save_every_minutes: Save the state for an exact resume this often.
-        save_every_steps: Save the state every so many steps too (0: by time alone).
         keep: How many of the newest states to keep.
         resume: What to do with a state that is there: auto goes on from it, never starts afresh,
             changed goes on even though the dataset or a setting changed.
         precision: Number format of the matrix products: auto takes the fastest one of this machine.
+        engine: What trains: textmill itself, or the package gpt-2-simple in a process of its own.
         checkpoint: Weights and tokenizer, enough to generate with; the state for an exact resume;
             metrics, samples and TensorBoard events.
         metrics: The main figures.
@@ -58,12 +61,12 @@ def train(
         max_minutes=max_minutes,
         patience=patience,
         save_every_minutes=save_every_minutes,
-        save_every_steps=save_every_steps,
         keep=keep,
         resume=resume,
         precision=precision,
+        engine=engine,
     )
-    summary = stage.train(dataset.path, checkpoint.path, settings)
+    summary = stage.train(dataset.path, checkpoint.path, settings, getattr(base, "path", None))
     checkpoint.metadata.update(artifacts.metadata(checkpoint.path, "checkpoint", parent_uri=dataset.uri))
     metrics.metadata.update(artifacts.metrics(summary))
     artifacts.write_tensorboard_link(mlpipeline_ui_metadata.path, checkpoint.uri + "/tensorboard")

@@ -7,7 +7,6 @@ import pytest
 from textmill.errors import SettingsError
 from textmill.models import MODELS, get_model
 from textmill.models.rnn import parameter_count
-from textmill.train_settings import Schedule
 
 
 def test_s1_s_table_of_presets() -> None:
@@ -76,7 +75,7 @@ def test_every_preset_is_valid_settings(family: str) -> None:
     for name, preset in MODELS[family].presets.items():
         assert set(preset) == {"model", "train"}
         MODELS[family].config(name, 50)
-        Schedule.from_dict(preset["train"])
+        MODELS[family].schedule(name)
 
 
 def test_overrides_win_over_the_preset_and_are_checked() -> None:

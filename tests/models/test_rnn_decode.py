@@ -9,10 +9,8 @@ import pytest
 
 from textmill.errors import SettingsError
 from textmill.models.rnn import RNNConfig, init, initial_state, step
-from textmill.models.rnn_decode import CHUNK, LARGEST, Pool, RNNDecoder, choose_precision
+from textmill.models.rnn_decode import CHUNK, LARGEST, SMALLEST, Pool, RNNDecoder, choose_precision
 from textmill.sample import Controls, Variant, uniforms
-
-pytest.importorskip("tensorflow")
 
 GRU = RNNConfig.of(cell="gru", vocabulary_size=35, num_layers=2, hidden_size=24)
 LSTM = RNNConfig.of(
@@ -151,7 +149,7 @@ def test_a_pool_size_is_compiled_once(decoders: dict[str, RNNDecoder]) -> None:
     for _ in range(3):
         drawn(decoders["lstm"], 1, steps=CHUNK)
         drawn(decoders["lstm"], 1, steps=3)
-    assert decoders["lstm"]._loop(1, Variant()).experimental_get_tracing_count() == 1
+    assert decoders["lstm"]._loop(SMALLEST, Variant())._cache_size() == 1
 
 
 def test_pools_are_bounded(decoders: dict[str, RNNDecoder]) -> None:
@@ -165,8 +163,8 @@ def test_slots_that_would_change_bits_are_not_used(
     monkeypatch.setattr(decoder, "_safe", {})
     monkeypatch.setattr(decoder, "_equal", lambda slots: slots <= 8)
     assert [decoder._slots_for(n) for n in (7, 9, 30)] == [7, 8, 8]
-    monkeypatch.setattr(decoder, "_equal", lambda slots: slots == decoder._smallest)
-    assert decoder._slots_for(20) == decoder._smallest
+    monkeypatch.setattr(decoder, "_equal", lambda slots: slots == SMALLEST)
+    assert decoder._slots_for(20) == SMALLEST
 
 
 def test_bfloat16_is_near_float32(decoders: dict[str, RNNDecoder]) -> None:

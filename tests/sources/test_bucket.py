@@ -116,7 +116,7 @@ def test_an_address_without_a_bucket_is_refused() -> None:
 
 def test_an_unknown_scheme_lists_the_known_ones() -> None:
     with pytest.raises(
-        InputError, match=r"unknown kind of source 'htp://'. Did you mean 'http://'\? Known: file"
+        InputError, match=r"unknown kind of source 'htp://'. Did you mean 'http://'\? Known: .*file://"
     ):
         open_source("htp://example.org", max_bytes=1)
     with pytest.raises(InputError, match="no source is given"):

@@ -1,33 +1,46 @@
 """The models: a table of families, each with its presets. A preset is data; any of its fields can be overridden.
 
-A new family is one file with a config dataclass and an engine, and one row in MODELS. Importing this package is cheap:
-no numerical library is loaded before `Family.engine`.
+A new family is one file with a config dataclass, an engine and a decoder, and one row in MODELS. Importing this package
+is cheap: no numerical library is loaded before `Family.engine`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from textmill.errors import SettingsError
+from textmill.models import gpt2, rnn
+from textmill.models.gpt2 import GPT2Config
 from textmill.models.rnn import RNNConfig
-from textmill.settings import unknown_name
+from textmill.schedules import RecurrentSchedule, Schedule, TransformerSchedule
+from textmill.settings import Settings, unknown_name
 
 Preset = dict[str, dict[str, Any]]  # {"model": config fields, "train": training settings}
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of model: its configuration, its presets and where its training engine is."""
+    """One kind of model: its configuration, its presets, and where what works on it is ("module:class", imported on
+    use)."""
 
     name: str
     summary: str
-    config_class: type[RNNConfig]
-    engine_path: str  # "module:class", imported on use
+    config_class: type[Settings]
+    schedule_class: type[Schedule]
+    parameter_count: Callable[[Any], int]
+    engine_path: str  # trains and scores: class RNNEngine says how
+    decoder_path: str  # steps slots of text: class RNNDecoder says how
+    training_path: str  # batches, learning rate and lines: class textmill.train.Training says how
+    weights_format: str  # how a checkpoint keeps the model: a row of textmill.checkpoint.WEIGHTS
     base: dict[str, Any]  # config fields that make the family what it is
     presets: dict[str, Preset]
+    free: tuple[
+        str, ...
+    ] = ()  # config fields that may differ from those of the model that a training starts from
 
     def preset(self, name: str) -> Preset:
         """The preset of this name. Raises SettingsError with what exists."""
@@ -35,18 +48,49 @@ class Family:
             raise SettingsError(unknown_name(f"preset of {self.name}", name, self.presets))
         return self.presets[name]
 
-    def config(
-        self, preset: str, vocabulary_size: int, overrides: Mapping[str, Any] | None = None
-    ) -> RNNConfig:
+    def config(self, preset: str, vocabulary_size: int, overrides: Mapping[str, Any] | None = None) -> Any:
         """The checked configuration: family, then preset, then `overrides`. Raises SettingsError."""
         chosen = self.preset(preset)["model"]
         values = {**self.base, **chosen, "vocabulary_size": vocabulary_size, **(overrides or {})}
         return self.config_class.from_dict(values)
 
+    def schedule(self, preset: str, overrides: Mapping[str, Any] | None = None) -> Any:
+        """The checked schedule: the preset's, then `overrides`. Raises SettingsError."""
+        return self.schedule_class.from_dict({**self.preset(preset)["train"], **(overrides or {})})
+
+    def preset_like(self, config: Any) -> str:
+        """The preset whose number of parameters is nearest to that of `config`, as a ratio."""
+        mine = self.parameter_count(config)
+
+        def distance(name: str) -> float:
+            return abs(math.log(self.parameter_count(self._sized(name, config)) / mine))
+
+        return min(self.presets, key=distance)
+
+    def has_sizes_of(self, preset: str, config: Any) -> bool:
+        """Whether the preset makes a model of the sizes of `config`."""
+        return self._sized(preset, config) == config
+
+    def _sized(self, preset: str, config: Any) -> Any:
+        same = {name: getattr(config, name) for name in self.free}
+        return self.config(preset, config.vocabulary_size, same)
+
     def engine(self) -> Any:
         """The training engine's class; imports the numerical library."""
-        module, _, name = self.engine_path.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return _load(self.engine_path)
+
+    def decoder(self) -> Any:
+        """The decoder's class; imports the numerical library."""
+        return _load(self.decoder_path)
+
+    def training(self) -> Any:
+        """The class of what the training loop asks."""
+        return _load(self.training_path)
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def get_model(name: str) -> Family:
@@ -98,14 +142,44 @@ def _characters(hidden_size: int, num_layers: int, keep_prob: float = 1.0, **tra
     return {"model": model, "train": {**defaults, **train}}
 
 
-RNN_ENGINE = "textmill.models.rnn_tensorflow:RNNEngine"
+def _transformer(sizes: tuple[int, int, int], context: int, **train: Any) -> Preset:
+    """A GPT-2 of (layers, width, heads)."""
+    layers, width, heads = sizes
+    model = {"num_layers": layers, "width": width, "num_heads": heads, "context": context}
+    return {"model": model, "train": {"num_steps": context, **train}}
+
+
+def _released(*sizes: int) -> Preset:
+    """A GPT-2 that OpenAI released, fine-tuned with gpt-2-simple's defaults (gpt_2.finetune); its `steps` has no end
+    there, S5 took 1,000. Validation in the manner of nshepperd's train.py: 40 batches."""
+    train = {
+        "steps": 1000,
+        "batch_size": 1,
+        "accumulate_gradients": 5,
+        "optimizer": "adam",
+        "learning_rate": 1e-4,
+    }
+    often = {"validate_every": 100, "validate_batches": 40, "sample_every": 100, "sample_length": 1023}
+    layers, width, heads = sizes
+    return _transformer((layers, width, heads), 1024, **train, **often)
+
+
+RECURRENT: dict[str, Any] = {
+    "config_class": RNNConfig,
+    "schedule_class": RecurrentSchedule,
+    "parameter_count": rnn.parameter_count,
+    "engine_path": "textmill.models.rnn_tensorflow:RNNEngine",
+    "decoder_path": "textmill.models.rnn_decode:RNNDecoder",
+    "training_path": "textmill.train_recurrent:RecurrentTraining",
+    "weights_format": "safetensors",
+    "free": ("keep_prob", "init_scale"),
+}
 
 MODELS: dict[str, Family] = {
     "char-gru": Family(
         name="char-gru",
         summary="A GRU over characters, as in tensorflow-rnn-shakespeare.",
-        config_class=RNNConfig,
-        engine_path=RNN_ENGINE,
+        **RECURRENT,
         base={"cell": "gru", "embedding": "one_hot"},
         presets={
             # seconds, for tests
@@ -143,8 +217,7 @@ MODELS: dict[str, Family] = {
     "word-lstm": Family(
         name="word-lstm",
         summary="An LSTM over words, TensorFlow's PTB model.",
-        config_class=RNNConfig,
-        engine_path=RNN_ENGINE,
+        **RECURRENT,
         base={"cell": "lstm", "embedding": "learned", "forget_bias": 0.0},
         presets={
             # S1's table; `test` is too small to learn more than word counts
@@ -209,6 +282,51 @@ MODELS: dict[str, Family] = {
                 max_grad_norm=5.0,
                 lr_decay=0.5,
             ),
+        },
+    ),
+    "gpt2": Family(
+        name="gpt2",
+        summary="OpenAI's GPT-2: fine-tuned from a released model, or from scratch.",
+        config_class=GPT2Config,
+        schedule_class=TransformerSchedule,
+        parameter_count=gpt2.parameter_count,
+        engine_path="textmill.models.gpt2_tensorflow:GPT2Engine",
+        decoder_path="textmill.models.gpt2_decode:GPT2Decoder",
+        training_path="textmill.train_transformer:TransformerTraining",
+        weights_format="openai",
+        base={},
+        presets={
+            # seconds, for tests
+            "tiny": _transformer(
+                (2, 16, 2),
+                32,
+                batch_size=2,
+                accumulate_gradients=2,
+                learning_rate=3e-3,
+                print_every=5,
+                sample_every=0,
+                sample_length=40,
+            ),
+            # 2.7 million parameters and the vocabulary's, from scratch: some minutes on 2 cores for 300 KB of text
+            "small": _transformer(
+                (6, 192, 6),
+                256,
+                epochs=10,
+                batch_size=8,
+                optimizer="adamw",
+                weight_decay=0.1,
+                learning_rate=1e-3,
+                warmup_steps=50,
+                decay="cosine",
+                min_factor=0.1,
+                max_grad_norm=1.0,
+                print_every=10,
+                sample_length=200,
+            ),
+            "124M": _released(12, 768, 12),
+            "355M": _released(24, 1024, 16),
+            "774M": _released(36, 1280, 20),
+            "1558M": _released(48, 1600, 25),
         },
     ),
 }

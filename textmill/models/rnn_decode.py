@@ -4,21 +4,22 @@ A `Pool` holds the state of its slots. `run` takes the next tokens to feed in ea
 uniform number for each token to be drawn, and returns what was fed or drawn with the model's log probability of it.
 Slots are independent: each can start, read its prompt and draw at its own time (continuous batching).
 
-The loop is compiled by XLA, once for each number of slots and each set of controls in use; weights are variables, so
-that new weights need no new compilation.
+The loop is compiled by XLA through JAX, once for each number of slots and each set of controls in use; weights are its
+arguments, so that new weights need no new compilation. JAX and not TensorFlow, whose XLA computes bfloat16 products in
+float32 on a CPU (figures in benchmarks/README.md); the same code runs on a GPU.
 
 A text must not depend on how many others are written beside it, but libraries sum a product's row in another order for
-another number of rows. Measured with TensorFlow 2.21 on an x86 CPU: XLA's own code for one row goes through the inputs
-in order; so does its library call for several rows when the matrix is stored transposed, its columns are whole vectors
-and the inputs are not many more than a thousand. Stored as it is, the library cuts the sum at places of its choice.
-Hence the two layouts, the padding, and LONGEST_SUM below. Nothing rests on this being so elsewhere: `_equal` compares
-the bits of every slot, with the real weights, before a number of slots is used.
+another number of rows: one row is a product of its own kind, so the smallest pool has two slots, and matrices stored by
+row may be cut in other places for many rows than for few, so they are stored by column where that is seen. Nothing
+rests on this being so elsewhere: `_equal` compares the bits of every slot, with the real weights, before a number of
+slots is used.
 
 Knows nothing of tokenizers and text.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -27,33 +28,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from textmill.devices import BFLOAT16_FEATURES, PRECISIONS, cpu_features, tensorflow
+from textmill import devices
+from textmill.devices import BFLOAT16_FEATURES, PRECISIONS, cpu_features
 from textmill.errors import SettingsError
 from textmill.models.rnn import RNNConfig, state_names
 from textmill.sample import Controls, Floats, Variant, log_probability, next_token
 from textmill.settings import unknown_name
 
+jax = devices.jax()
+jnp, lax, sigmoid = jax.numpy, jax.lax, jax.nn.sigmoid
+
 log = logging.getLogger("textmill.models.rnn_decode")
 
 Ids = npt.NDArray[np.int32]
+Arrays = dict[str, Any]
 
 CHUNK = 64  # most steps of one call: long enough to hide its cost, short enough to show progress
-LARGEST = 32  # slots; above it the products are no more efficient
-DEVICE = "/CPU:0"
+SMALLEST, LARGEST = 2, 32  # slots of a pool; above 32 the products are no more efficient
 VECTOR = 16  # floats; a product's columns are padded to whole vectors of any CPU
 LONGEST_SUM = 1024  # inputs of one product: libraries cut longer sums in parts
 
 
 def choose_precision(wanted: str) -> str:
-    """Resolve "auto": bfloat16 products where the CPU has instructions for them, float32 elsewhere.
+    """Resolve "auto": bfloat16 products on a GPU and on a CPU that has instructions for them, float32 elsewhere.
 
-    By the CPU's features and not by a timing, so that the same seed gives the same text again.
+    By what the processor has and not by a timing, so that the same seed gives the same text again.
     """
     if wanted not in PRECISIONS:
         raise SettingsError(unknown_name("precision", wanted, PRECISIONS))
     if wanted != "auto":
         return wanted
-    return "bfloat16" if cpu_features() & BFLOAT16_FEATURES else "float32"
+    has = devices.jax_platform() != "cpu" or cpu_features() & BFLOAT16_FEATURES
+    return "bfloat16" if has else "float32"
 
 
 class RNNDecoder:
@@ -73,176 +79,158 @@ class RNNDecoder:
         self.config = config
         self.precision = choose_precision(precision)
         self.banned = banned
-        self._weights = weights
-        self._variables: dict[str, Any] = {}
-        self._matrices = _matrices(config, weights)
         self._loops: dict[tuple[int, Variant], Any] = {}
         self._safe: dict[int, int] = {}
-        self._smallest = 1
+        self._by_column = False
+        self.load(weights)
         if not self._equal(LARGEST):
-            self._smallest = 2
-        log.debug("texts are independent of the batch from %d slots on", self._smallest)
+            self._by_column = True
+            self.load(weights)
 
     def load(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Take other weights of the same configuration; nothing is compiled again."""
-        self._weights, self._matrices = weights, _matrices(self.config, weights)
-        for name, variable in self._variables.items():
-            variable.assign(self._value(name))
+        self._weights = weights
+        self._arrays = {name: jnp.asarray(value) for name, value in self._vectors(weights).items()}
+        self._columns: dict[str, int] = {}
+        for name, matrix in _matrices(self.config, weights).items():
+            self._columns[name] = matrix.shape[1]
+            matrix = np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % VECTOR)])
+            laid = matrix.T if self._by_column else matrix
+            self._arrays[name] = jnp.asarray(np.ascontiguousarray(laid)).astype(self.precision)
+
+    def _vectors(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+        """What is added or looked up, kept in float32."""
+        config = self.config
+        one_hot = config.embedding == "one_hot"
+        small = {f"layer{i}/bias": weights[f"layer{i}/bias"] for i in range(one_hot, config.num_layers)}
+        small["output/bias"] = weights["output/bias"]
+        if one_hot:  # its input rows carry the layer's bias
+            return small | {"rows": weights["layer0/input_kernel"] + weights["layer0/bias"]}
+        return small | {"embedding": weights["embedding"]}
 
     def pool(self, rows: int) -> Pool:
-        """A pool of `rows` slots, or fewer: at most LARGEST, and where more would change a text's bits."""
-        return Pool(self, self._slots_for(max(self._smallest, min(rows, LARGEST))))
+        """A pool of `rows` slots, within SMALLEST and LARGEST; fewer where more would change a text's bits."""
+        return Pool(self, self._slots_for(max(SMALLEST, min(rows, LARGEST))))
 
     def describe(self) -> dict[str, Any]:
         """What computes, for the log line and the manifest."""
-        return {"backend": "tensorflow-xla", "precision": self.precision, "device": "cpu"}
+        return {
+            "backend": f"jax {jax.__version__}",
+            "precision": self.precision,
+            "device": devices.jax_platform(),
+        }
 
-    # ------------------------------------------------------------------ weights
-
-    def _read(self, name: str) -> Any:
-        """The value of a variable, which is made when it is first asked for. A name ending in .T is transposed."""
-        if name not in self._variables:
-            tf = tensorflow()
-            with tf.init_scope(), tf.device(DEVICE):
-                self._variables[name] = tf.Variable(self._value(name), trainable=False)
-        return self._variables[name].value()
-
-    def _value(self, name: str) -> Any:
-        if name == "rows":  # a one-hot layer's input rows carry its bias
-            return self._weights["layer0/input_kernel"] + self._weights["layer0/bias"]
-        matrix = self._matrices.get(name.removesuffix(".T"))
-        if matrix is None:
-            return self._weights[name]
-        matrix = np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % VECTOR)])
-        laid = np.ascontiguousarray(matrix.T if name.endswith(".T") else matrix)
-        return laid if self.precision == "float32" else tensorflow().cast(laid, "bfloat16")
-
-    def _names(self, slots: int) -> list[str]:
-        """The variables that a step of so many slots reads."""
-        config = self.config
-        one_hot = config.embedding == "one_hot"
-        biases = [f"layer{i}/bias" for i in range(one_hot, config.num_layers)]
-        matrices = [f"{name}.T" if slots > 1 else name for name in self._matrices]
-        return ["rows" if one_hot else "embedding", *biases, *matrices, "output/bias"]
-
-    def _multiply(self, x: Any, name: str) -> Any:
+    def _multiply(self, arrays: Arrays, x: Any, name: str) -> Any:
         """x [S, K] times a weight matrix [K, N], summed in float32 -> [S, N]."""
-        tf = tensorflow()
-        several = x.shape[0] > 1
-        matrix = self._read(f"{name}.T" if several else name)
-        product = tf.matmul(tf.cast(x, matrix.dtype), matrix, transpose_b=several)
-        return tf.cast(product, tf.float32)[:, : self._matrices[name].shape[1]]
+        matrix = arrays[name]
+        sides = (((1,), (int(self._by_column),)), ((), ()))
+        product = lax.dot_general(x.astype(matrix.dtype), matrix, sides, preferred_element_type=jnp.float32)
+        return product[:, : self._columns[name]]
 
     # ------------------------------------------------------------------ the model
 
-    def _step(self, token: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    def _step(self, arrays: Arrays, token: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """token [S], state in the order of `state_names` -> logits [S, V], state after it. Equations: models/rnn.py."""
-        tf = tensorflow()
         config = self.config
         before = dict(zip(state_names(config), state, strict=True))
         after: dict[str, Any] = {}
-        x = tf.gather(self._read("embedding"), token) if config.embedding == "learned" else None
+        x = arrays["embedding"][token] if config.embedding == "learned" else None
         for i in range(config.num_layers):
-            bias = self._read(f"layer{i}/bias") if x is not None else tf.gather(self._read("rows"), token)
+            bias = arrays[f"layer{i}/bias"] if x is not None else arrays["rows"][token]
             h = before[f"layer{i}/h"]
             if config.cell == "gru":
-                x = self._gru(i, x, h, bias)
+                x = self._gru(arrays, i, x, h, bias)
             else:
-                after[f"layer{i}/c"], x = self._lstm(i, x, before[f"layer{i}/c"], h, bias)
+                after[f"layer{i}/c"], x = self._lstm(arrays, i, x, before[f"layer{i}/c"], h, bias)
             after[f"layer{i}/h"] = x
-        logits = self._multiply(x, "output") + self._read("output/bias")
+        logits = self._multiply(arrays, x, "output") + arrays["output/bias"]
         return logits, tuple(after[name] for name in state_names(config))
 
-    def _gru(self, i: int, x: Any, h: Any, bias: Any) -> Any:
-        tf = tensorflow()
+    def _gru(self, arrays: Arrays, i: int, x: Any, h: Any, bias: Any) -> Any:
         width = 2 * self.config.hidden_size
-        r, u = tf.split(tf.sigmoid(self._layer(x, h, f"gates{i}") + bias[..., :width]), 2, axis=-1)
-        candidate = tf.tanh(self._layer(x, r * h, f"candidate{i}") + bias[..., width:])
+        r, u = jnp.split(sigmoid(self._layer(arrays, x, h, f"gates{i}") + bias[..., :width]), 2, axis=-1)
+        candidate = jnp.tanh(self._layer(arrays, x, r * h, f"candidate{i}") + bias[..., width:])
         return u * h + (1.0 - u) * candidate
 
-    def _lstm(self, i: int, x: Any, c: Any, h: Any, bias: Any) -> tuple[Any, Any]:
-        tf = tensorflow()
-        i_, j, f, o = tf.split(self._layer(x, h, f"gates{i}") + bias, 4, axis=-1)
-        c = c * tf.sigmoid(f + self.config.forget_bias) + tf.sigmoid(i_) * tf.tanh(j)
-        return c, tf.tanh(c) * tf.sigmoid(o)
+    def _lstm(self, arrays: Arrays, i: int, x: Any, c: Any, h: Any, bias: Any) -> tuple[Any, Any]:
+        i_, j, f, o = jnp.split(self._layer(arrays, x, h, f"gates{i}") + bias, 4, axis=-1)
+        c = c * sigmoid(f + self.config.forget_bias) + sigmoid(i_) * jnp.tanh(j)
+        return c, jnp.tanh(c) * sigmoid(o)
 
-    def _layer(self, x: Any, h: Any, name: str) -> Any:
+    def _layer(self, arrays: Arrays, x: Any, h: Any, name: str) -> Any:
         """The input x (None: looked up) and the state h [S, H] times their weights."""
         if x is None:
-            return self._multiply(h, name)
-        if name in self._matrices:
-            return self._multiply(tensorflow().concat([x, h], axis=-1), name)
-        return self._multiply(x, f"{name}/input") + self._multiply(h, f"{name}/state")
+            return self._multiply(arrays, h, name)
+        if name in arrays:
+            return self._multiply(arrays, jnp.concatenate([x, h], axis=-1), name)
+        return self._multiply(arrays, x, f"{name}/input") + self._multiply(arrays, h, f"{name}/state")
 
     # ------------------------------------------------------------------ the loop
 
     def _loop(self, slots: int, variant: Variant) -> Any:
         """The compiled loop for this number of slots and these controls."""
         if (slots, variant) not in self._loops:
-            self._loops[slots, variant] = self._build(slots, variant)
+            self._loops[slots, variant] = jax.jit(functools.partial(self._run, slots, variant))
         return self._loops[slots, variant]
 
-    def _build(self, slots: int, variant: Variant) -> Any:
-        tf = tensorflow()
-        for name in self._names(slots):  # variables made while tracing would be traced for twice
-            self._read(name)
+    def _run(
+        self,
+        slots: int,
+        variant: Variant,
+        arrays: Arrays,
+        steps: Any,
+        fresh: Any,
+        token: Any,
+        forced: Any,
+        u: Any,
+        controls: Any,
+        seen: Any,
+        state: Any,
+    ) -> Any:
+        """`steps` of at most CHUNK steps; forced [CHUNK, S] holds ids to feed, or -1 where one is drawn."""
         allowed = np.zeros(self.config.vocabulary_size, np.float32)
         allowed[list(self.banned)] = -np.inf
+        keep = jnp.where(fresh, jnp.float32(0), jnp.float32(1))[:, None]
 
-        def run(
-            steps: Any, fresh: Any, token: Any, forced: Any, u: Any, controls: Any, seen: Any, state: Any
-        ) -> Any:
-            """`steps` of at most CHUNK steps; forced [CHUNK, S] holds ids to feed, or -1 where one is drawn."""
-            keep = tf.where(fresh, 0.0, 1.0)[:, None]
-            state = tuple(keep * part for part in state)
-            seen = keep * seen
+        def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            i, token, tokens, scores, seen, state = carry
+            if variant.penalised:
+                seen = seen.at[jnp.arange(slots), token].set(1.0)
+            logits, state = self._step(arrays, token, state)
+            drawn = next_token(logits + allowed, u[i], controls, seen, variant)
+            token = jnp.where(forced[i] >= 0, forced[i], drawn).astype(jnp.int32)
+            score = log_probability(logits, token)
+            return i + 1, token, tokens.at[i].set(token), scores.at[i].set(score), seen, state
 
-            def body(i: Any, token: Any, tokens: Any, scores: Any, seen: Any, state: Any) -> Any:
-                if variant.penalised:
-                    seen = tf.maximum(seen, tf.one_hot(token, self.config.vocabulary_size))
-                logits, state = self._step(token, state)
-                drawn = next_token(logits + allowed, u[i], controls, seen, variant)
-                token = tf.where(forced[i] >= 0, forced[i], drawn)
-                score = log_probability(logits, token)
-                tokens = tf.tensor_scatter_nd_update(tokens, [[i]], token[None])
-                scores = tf.tensor_scatter_nd_update(scores, [[i]], score[None])
-                return i + 1, token, tokens, scores, seen, state
-
-            start = (0, token, tf.zeros([CHUNK, slots], tf.int32), tf.zeros([CHUNK, slots]), seen, state)
-            _, _, tokens, scores, seen, state = tf.while_loop(lambda i, *_: i < steps, body, start)
-            return tokens, scores, seen, state
-
-        return tf.function(run, jit_compile=True, autograph=False)
+        written = jnp.zeros([CHUNK, slots], jnp.int32), jnp.zeros([CHUNK, slots], jnp.float32)
+        start = (jnp.int32(0), token, *written, keep * seen, tuple(keep * part for part in state))
+        return lax.while_loop(lambda carry: carry[0] < steps, body, start)[2:]
 
     # ------------------------------------------------------------------ which numbers of slots are safe
 
     def _slots_for(self, slots: int) -> int:
         """The largest number of slots up to `slots` at which a text has the same bits as in the smallest pool."""
         if slots not in self._safe:
-            self._safe[slots] = next(size for size in _candidates(slots, self._smallest) if self._equal(size))
+            self._safe[slots] = next(size for size in _candidates(slots) if self._equal(size))
             if self._safe[slots] < slots:
                 log.info("%d slots would change a text's bits here; using %d", slots, self._safe[slots])
         return self._safe[slots]
 
     def _equal(self, slots: int) -> bool:
         """Whether every slot of every product gives the bits that the smallest number of slots gives."""
-        if slots == self._smallest:
-            return True
-        tf = tensorflow()
-        names = list({matrix.shape: name for name, matrix in self._matrices.items()}.values())
+        matrices = _matrices(self.config, self._weights)
+        names = list({matrix.shape: name for name, matrix in matrices.items()}.values())
         draw = np.random.default_rng(0)
-        one = [draw.uniform(-1, 1, (1, len(self._matrices[name]))).astype(np.float32) for name in names]
+        one = [draw.uniform(-1, 1, (1, len(matrices[name]))).astype(np.float32) for name in names]
 
-        def products(*left: Any) -> Any:
-            return [self._multiply(x, name) for x, name in zip(left, names, strict=True)]
+        @jax.jit
+        def products(arrays: Arrays, left: list[Any]) -> list[Any]:
+            return [self._multiply(arrays, x, name) for x, name in zip(left, names, strict=True)]
 
-        def compute(rows: int) -> list[Any]:
-            left = [tf.constant(np.repeat(x, rows, axis=0)) for x in one]
-            with tf.device(DEVICE):
-                compiled = tf.function(products, jit_compile=True, autograph=False)
-                return [out.numpy() for out in compiled.get_concrete_function(*left)(*left)]
-
-        few, many = compute(self._smallest), compute(slots)
+        few, many = (
+            [np.asarray(out) for out in products(self._arrays, [np.repeat(x, rows, axis=0) for x in one])]
+            for rows in (SMALLEST, slots)
+        )
         return all((b == a[:1]).all() for a, b in zip(few, many, strict=True))
 
 
@@ -253,9 +241,9 @@ class Pool:
         self.decoder, self.slots = decoder, slots
         self._next = np.zeros(slots, np.int32)
         self._state: tuple[Any, ...] = tuple(
-            np.zeros((slots, decoder.config.hidden_size), np.float32) for _ in state_names(decoder.config)
+            jnp.zeros((slots, decoder.config.hidden_size), jnp.float32) for _ in state_names(decoder.config)
         )
-        self._seen: Any = np.zeros((slots, 1), np.float32)
+        self._seen: Any = jnp.zeros((slots, 1), jnp.float32)
         self._forced = np.empty((CHUNK, slots), np.int32)
         self._u = np.empty((CHUNK, slots), np.float32)
 
@@ -273,12 +261,12 @@ class Pool:
         variant = controls.variant
         token = np.where(fresh, first, self._next).astype(np.int32)
         self._forced[:steps], self._u[:steps] = forced, u
-        started = time.perf_counter()
-        known = len(self.decoder._loops)
+        known, started = len(self.decoder._loops), time.perf_counter()
         settings = (controls.temperature, controls.top_k, controls.top_p, controls.penalty)
-        with tensorflow().device(DEVICE):
+        with jax.enable_x64(True):  # the sampler's sums
             tokens, scores, self._seen, self._state = self.decoder._loop(self.slots, variant)(
-                tensorflow().constant(steps),
+                self.decoder._arrays,
+                np.int32(steps),
                 np.asarray(fresh, np.bool_),
                 token,
                 self._forced,
@@ -287,17 +275,17 @@ class Pool:
                 self._seen_for(variant),
                 self._state,
             )
+        tokens = np.asarray(tokens)[:steps]
         if len(self.decoder._loops) > known:
             log.info("compiled for %d slots in %.1f s", self.slots, time.perf_counter() - started)
-        tokens = tokens.numpy()[:steps]
         self._next = tokens[-1].copy()
-        return tokens, scores.numpy()[:steps]
+        return tokens, np.asarray(scores)[:steps]
 
     def _seen_for(self, variant: Variant) -> Any:
         """Which tokens each slot's text holds; counted only while some slot is penalised."""
         width = self.decoder.config.vocabulary_size if variant.penalised else 1
         if self._seen.shape[1] != width:
-            self._seen = np.zeros((self.slots, width), np.float32)
+            self._seen = jnp.zeros((self.slots, width), jnp.float32)
         return self._seen
 
 
@@ -322,12 +310,12 @@ def _matrices(
     return made
 
 
-def _candidates(slots: int, smallest: int) -> Iterator[int]:
+def _candidates(slots: int) -> Iterator[int]:
     """Numbers of slots to try, best first."""
     yield slots
     size = LARGEST
-    while size > smallest:
+    while size > SMALLEST:
         if size < slots:
             yield size
         size //= 2
-    yield smallest
+    yield SMALLEST

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from textmill import devices, optimizers
-from textmill.errors import InputError
 from textmill.models import rnn_layers as layers
+from textmill.models.arrays import check_arrays
 from textmill.models.rnn import RNNConfig, init, initial_state, state_names
 
 tf = devices.tensorflow()
@@ -94,7 +94,8 @@ class RNNEngine:
             ("state", self.state, state),
         )
         for what, variables, values in groups:
-            _check_arrays(what, variables, values)
+            shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+            check_arrays(what, shapes, values)
         for _, variables, values in groups:
             for name, value in (values or {}).items():
                 variables[name].assign(value)
@@ -328,17 +329,3 @@ def _sum_repeated_rows(gradient: Tensor) -> Tensor:
     """IndexedSlices in which every index stands once, so that its norm is the gradient's."""
     used, place = tf.unique(gradient.indices)
     return tf.IndexedSlices(tf.math.unsorted_segment_sum(gradient.values, place, tf.size(used)), used)
-
-
-def _check_arrays(what: str, variables: Mapping[str, Any], values: Mapping[str, np.ndarray] | None) -> None:
-    if values is None:
-        return
-    if set(values) != set(variables):
-        odd = sorted(set(values) ^ set(variables))
-        raise InputError(f"these {what} are not of this model: {', '.join(odd[:5])} missing or unknown.")
-    for name, value in values.items():
-        if tuple(value.shape) != tuple(variables[name].shape):
-            raise InputError(
-                f"these {what} are not of this model: {name} has shape {tuple(value.shape)}, "
-                f"not {tuple(variables[name].shape)}."
-            )

@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from textmill.errors import InputError, MachineError
 from textmill.files import writing_failed
@@ -35,6 +35,10 @@ class BadItem(Exception):
         self.reason, self.line = reason, line
 
 
+class Unreachable(BadItem):
+    """An item that cannot be had now, but may later (a server that is down): what was read of it before stays."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One thing a source holds: a text, a table of texts, or an archive of them.
@@ -46,6 +50,8 @@ class Item:
     named: the user named it, or its suffix: it is text whatever its suffix.
     alone: it is all that the address means.
     problem: why it cannot be opened; "" when it can.
+    passing: the problem may pass by itself; what was read of the item before stays.
+    kind: how the bytes are read where the name's suffix does not say it: "" or texts.DOCUMENTS.
     """
 
     name: str
@@ -55,72 +61,140 @@ class Item:
     named: bool = False
     alone: bool = False
     problem: str = ""
+    passing: bool = False
+    kind: str = ""
 
 
 class Source(abc.ABC):
     """What an address means. The constructor checks the address and the packages it needs, and reads nothing.
 
     label: the address as shown in logs and kept in the manifest: no secrets, no path of this machine.
+    remote: it is fetched from elsewhere: the corpus then says of each item when.
+    lists_all: does `preview` know every item? notes: what it has to say beside them, a line each.
     tick: called with a short text while something long goes on.
+    unchanged: will this item not be opened, as its stamp is known or no one asked for it? For fetching ahead.
+    work: a hidden folder of the corpus for what the source needs to go on after a kill, and to ask a server only for
+        what changed. None: nothing is kept. The source makes it when it needs it.
     """
 
     label: str
+    remote = False
+    lists_all = True
 
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
         self.address, self.max_bytes, self.ignore = address, max_bytes, ignore
         self.tick: Callable[[str], None] = lambda note: None
+        self.unchanged: Callable[[Item], bool] = lambda item: False
+        self.work: Path | None = None
+        self.notes: list[str] = []
 
     @abc.abstractmethod
     def items(self) -> list[Item]:
         """All items, in any order. Raises InputError when there is nothing at the address."""
 
+    def preview(self) -> list[Item]:
+        """What `items` would find, as far as it is known without fetching texts; nothing of it is opened."""
+        return self.items()
+
+    def member(self, item: Item) -> Item | None:
+        """A member of an archive as the source wants it read; None when it is none of its texts."""
+        return item
+
+    def stays(self, name: str) -> bool:
+        """Does an item that was read before stay when `items` did not list it now (an old entry of a feed)?"""
+        return False
+
+    def used(self) -> dict[str, Any]:
+        """What decides which texts come, besides the address: kept in the manifest. No secrets."""
+        return {}
+
+    def finished(self) -> None:  # noqa: B027
+        """The corpus is complete: what was kept in `work` only to go on after a kill can go."""
+
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of SOURCES: the class as "module:name", imported when used, and the package it needs with its hint."""
+    """A row of SOURCES: the class as "module:name", imported when used, and the packages it needs with their hint.
+
+    described: the address is `scheme:` and a description (sources/described.py), not `scheme://`.
+    """
 
     path: str
-    package: str = ""
+    packages: str = ""
     hint: str = ""
+    described: bool = False
 
     def load(self, address: str) -> type[Source]:
-        if self.package and importlib.util.find_spec(self.package) is None:
-            raise MachineError(f"{address} needs the package {self.package}: {self.hint}.")
+        for package in self.packages.split():
+            if importlib.util.find_spec(package) is None:
+                raise MachineError(f"{address} needs the package {package}: {self.hint}.")
         module, _, name = self.path.partition(":")
         return getattr(importlib.import_module(f"textmill.sources.{module}"), name)
 
 
+CRAWL = "pip install 'textmill[crawl]'"
+SOCIAL = "pip install 'textmill[social]'"
+
 SOURCES: dict[str, Kind] = {
+    "bluesky": Kind("bluesky:BlueskySource", "atproto_client requests", SOCIAL, described=True),
+    "crawl": Kind("crawl:CrawlSource", "scrapy trafilatura", CRAWL, described=True),
+    "feeds": Kind("feeds:FeedsSource", "feedparser lxml", CRAWL, described=True),
     "file": Kind("local:LocalSource"),
     "gcs": Kind("bucket:BucketSource", "gcsfs", "pip install 'textmill[gcs]'"),
     "gs": Kind("bucket:BucketSource", "gcsfs", "pip install 'textmill[gcs]'"),
     "http": Kind("web:WebSource"),
     "https": Kind("web:WebSource"),
+    "mastodon": Kind("mastodon:MastodonSource", "mastodon", SOCIAL, described=True),
+    "mediawiki": Kind("mediawiki:MediaWikiSource", "mwclient mwparserfromhell lxml", CRAWL, described=True),
     "memory": Kind("bucket:BucketSource"),
     "s3": Kind("bucket:BucketSource", "s3fs", "pip install 'textmill[s3]'"),
-    "sample": Kind("sample:SampleSource"),
+    "sample": Kind("sample:SampleSource", described=True),
+    "x": Kind("x:XSource", "xdk", SOCIAL, described=True),
+    # Formats of files, each a row of dumps.FORMATS with the packages it needs: `epub:books/`.
+    **dict.fromkeys(
+        (
+            "epub",
+            "fdx",
+            "fountain",
+            "gutenberg",
+            "html",
+            "markdown",
+            "mastodon-archive",
+            "parquet",
+            "pdf",
+            "subtitles",
+            "wikitext",
+            "x-archive",
+        ),
+        Kind("dumps:DumpSource", described=True),
+    ),
 }
 
 
 def open_source(address: str, *, max_bytes: int, ignore: Path | None = None) -> Source:
-    """The source an address means: `scheme://…`, `sample:NAME`, or else a path or glob on this machine.
+    """The source an address means: `scheme://…`, `crawl:…` and its like, or else a path or glob on this machine.
 
     `ignore` is a folder to leave out (the corpus itself, where it lies below the source).
     Raises InputError for an unknown scheme, MachineError for a package that is not installed.
     """
     if not address.strip():
         raise InputError("no source is given; name a file, folder, glob, archive or address to read.")
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://|(sample):", address)
-    scheme = (found[1] or found[2]).lower() if found else "file"
-    if scheme not in SOURCES:
-        raise InputError(unknown_name("kind of source", f"{scheme}://", [f"{s}://" for s in SOURCES]))
-    return SOURCES[scheme].load(without_secrets(address))(address, max_bytes=max_bytes, ignore=ignore)
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", address)
+    scheme = found[1].lower() if found else "file"
+    kind = SOURCES.get(scheme)
+    if not found or not (found[2] or (kind and kind.described)):
+        scheme, kind = "file", SOURCES["file"]
+    if kind is None:
+        known = [f"{name}:" if row.described else f"{name}://" for name, row in SOURCES.items()]
+        raise InputError(unknown_name("kind of source", f"{scheme}://", known))
+    shown = f"{scheme}:" if kind.described and "\n" in address else without_secrets(address)
+    return kind.load(shown)(address, max_bytes=max_bytes, ignore=ignore)
 
 
 def without_secrets(address: str) -> str:
     """An address for people to see: without user, password and query."""
     address = re.sub(r"(?<=://)[^/?#]*@", "", address)
-    return re.sub(r"[?#].*", "", address) if address.lower().startswith("http") else address
+    return re.sub(r"[?#].*", "", address) if re.match(r"([a-z-]+:)?http", address.lower()) else address
 
 
 def clean_name(name: str) -> str:

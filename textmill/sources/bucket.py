@@ -23,6 +23,8 @@ BLOCK = 8 << 20  # bytes of one ranged read
 class BucketSource(Source):
     """`scheme://bucket/key`, `scheme://bucket/prefix/` (all objects below) or `scheme://bucket/plays/*.txt`."""
 
+    remote = True
+
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
         super().__init__(address, max_bytes=max_bytes, ignore=ignore)
         self.label = without_secrets(address)

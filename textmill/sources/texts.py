@@ -18,10 +18,13 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from textmill.corpus import Document
-from textmill.sources import BadItem, chunks_of
+from textmill.sources import BadItem, chunks_of, spool
 from textmill.sources.compression import COMPRESSIONS, decompressed
+from textmill.sources.dumps import FORMATS, format_of
 
 log = logging.getLogger("textmill.ingest")
+
+DOCUMENTS = "documents"  # the kind of what collected items hold; see `packed`. No name's suffix says it.
 
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -47,11 +50,16 @@ class TextKind:
 Row = Document | BadItem
 
 
-def text_kind(name: str, named: bool) -> TextKind | None:
-    """The kind of text a name's suffixes promise; an unknown suffix is .txt for a `named` file, else None."""
+def text_kind(name: str, named: bool, kind: str = "") -> TextKind | None:
+    """The kind of text a name's suffixes promise; for a `named` file also that of a format (sources/dumps), and .txt
+    for an unknown suffix; else None. `kind` is what the source says it is."""
     path = PurePosixPath(name.lower())
     compression = path.suffix if path.suffix in COMPRESSIONS else ""
     suffix = PurePosixPath(path.stem).suffix if compression else path.suffix
+    if kind == DOCUMENTS:
+        return TextKind(DOCUMENTS, "")
+    if kind or (named and (kind := format_of(name))):
+        return TextKind(kind, compression)
     if suffix in READERS:
         return TextKind(suffix, compression)
     return TextKind(".txt", compression) if named else None
@@ -69,9 +77,15 @@ def read_documents(
         file.seek(0)
         return io.BufferedReader(decompressed(file, kind.compression, reading.max_bytes))
 
+    form = FORMATS.get(kind.suffix)
+    if form and form.binary:
+        whole = spool(chunks_of(from_start()), reading.max_bytes) if kind.compression else file
+        whole.seek(0)
+        return "binary", form.load(name)(whole, name, source, reading)
     encoding = _encoding(from_start, reading.fallback_encoding)
     text = io.TextIOWrapper(from_start(), encoding=encoding, newline=None)
-    return encoding, READERS[kind.suffix](text, name, source, reading)
+    read = form.load(name) if form else READERS[kind.suffix]
+    return encoding, read(text, name, source, reading)
 
 
 def _encoding(from_start: Callable[[], IO[bytes]], fallback: str) -> str:
@@ -105,6 +119,21 @@ def _misfit(file: IO[bytes], encoding: str) -> BadItem | None:
     return None
 
 
+def packed(text: str, meta: dict[str, Any], id: str = "") -> bytes:
+    """A line of DOCUMENTS: what the sources that collect hand over. The same document gives the same bytes."""
+    value = {"id": id, "meta": meta, "text": text}
+    return json.dumps(value, ensure_ascii=True, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def _read_documents(text: IO[str], name: str, source: str, reading: Reading) -> Iterator[Row]:
+    """DOCUMENTS: as `packed` wrote them; `meta.url`, where there is one, is where the document came from."""
+    for line in text:
+        value = json.loads(line)
+        meta = value["meta"]
+        identity = f"{name}#{value['id']}" if value["id"] else name
+        yield Document(identity, newlines(value["text"]), meta.get("url") or source, meta)
+
+
 def _read_text(text: IO[str], name: str, source: str, reading: Reading) -> Iterator[Row]:
     """.txt: the whole file is one document."""
     yield Document(name, text.read(), source)
@@ -133,13 +162,13 @@ def _from_object(value: Any, name: str, source: str, reading: Reading, number: i
     if not isinstance(value, dict):
         return BadItem(f"a JSON {type(value).__name__}, not an object with a field {field!r}", number)
     if field not in value:
-        return BadItem(f"no field {field!r} (it has {_listed(value)}); name one with text_field", number)
+        return BadItem(f"no field {field!r} (it has {listed(value)}); name one with text_field", number)
     text = value.pop(field)
     if not isinstance(text, str):
         return BadItem(f"field {field!r} is a {type(text).__name__}, not a text", number)
     own = value.pop("id", None)
     identity = own if isinstance(own, str | int) and not isinstance(own, bool) and own != "" else number
-    return Document(f"{name}#{identity}", _newlines(text), source, value)
+    return Document(f"{name}#{identity}", newlines(text), source, value)
 
 
 def _read_csv(text: IO[str], name: str, source: str, reading: Reading) -> Iterator[Row]:
@@ -156,7 +185,7 @@ def _read_csv(text: IO[str], name: str, source: str, reading: Reading) -> Iterat
         if _is_header(first, reading):
             names = first
             if len(first) == 1 and first != [reading.text_field]:
-                log.info("%s: its first row (%s) is taken for the header", name, _listed(first))
+                log.info("%s: its first row (%s) is taken for the header", name, listed(first))
         elif first:
             yield _from_row(first, names, column, name, source, 1)
         number = 1
@@ -181,7 +210,7 @@ def _text_column(first: list[str], reading: Reading) -> int:
         return 0
     if reading.text_field in first:
         return first.index(reading.text_field)
-    raise BadItem(f"no column {reading.text_field!r} (it has {_listed(first)}); name one with text_field", 1)
+    raise BadItem(f"no column {reading.text_field!r} (it has {listed(first)}); name one with text_field", 1)
 
 
 def _from_row(
@@ -193,11 +222,13 @@ def _from_row(
     return Document(f"{name}#{meta.pop('id', '') or number}", row[column], source, meta)
 
 
-def _newlines(text: str) -> str:
+def newlines(text: str) -> str:
+    """Line ends as \\n."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _listed(names: Any) -> str:
+def listed(names: Any) -> str:
+    """The first few names, for an error."""
     names = [str(name) for name in names]
     shown = ", ".join(repr(name[:30]) for name in names[:8])
     return (shown or "none") + (" …" if len(names) > 8 else "")
@@ -207,4 +238,5 @@ READERS: dict[str, Callable[[IO[str], str, str, Reading], Iterator[Row]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".txt": _read_text,
+    DOCUMENTS: _read_documents,
 }

@@ -9,6 +9,7 @@ import numpy as np
 from textmill.errors import FolderError
 from textmill.settings import unknown_name
 from textmill.tokenizers.base import Ids, Tokenizer
+from textmill.tokenizers.bpe import BPETokenizer
 from textmill.tokenizers.char import CharTokenizer
 from textmill.tokenizers.folder import digest, read_details
 from textmill.tokenizers.word import WordTokenizer
@@ -16,6 +17,7 @@ from textmill.tokenizers.word import WordTokenizer
 __all__ = ["TOKENIZERS", "Ids", "Tokenizer", "digest", "encode_document", "load_tokenizer"]
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
+    "bpe": BPETokenizer,
     "char": CharTokenizer,
     "word": WordTokenizer,
 }
@@ -29,10 +31,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return TOKENIZERS[name].load(Path(folder))
 
 
-def encode_document(tokenizer: Tokenizer, text: str) -> Ids:
-    """Ids of a whole document, with an end-of-document token if there is one and the text does not bring it."""
+def encode_document(tokenizer: Tokenizer, text: str, *, begins: bool = True, ends: bool = True) -> Ids:
+    """Ids of a document between its delimiters, those it has and the text does not bring.
+
+    `begins` and `ends` say whether the text is the first and the last piece of its document.
+    """
+    if isinstance(tokenizer, BPETokenizer):
+        return tokenizer.encode_document(text, begins=begins, ends=ends)
     ids = tokenizer.encode(text)
     end = tokenizer.end_of_document
-    if end is None or end in ids[-2:]:  # marked-up text ends with <eoepisode> and a line feed
+    if not ends or end is None or end in ids[-2:]:  # marked-up text ends with <eoepisode> and a line feed
         return ids
     return np.append(ids, np.int32(end))

@@ -1,0 +1,107 @@
+"""New episodes of a series: a GPT-2 is fine-tuned on summaries, and goes on from the beginning of one.
+
+The summaries are what a crawler brings; until then a folder of them, an episode a file.
+Hardware: 2 cores and 6 GB for the 124M model, or a GPU of 8 GB.
+Expect after 1,500 steps, as the old system trained: whole sentences, the series' names, little of a plot.
+Run it with: textmill run episodes_gpt2 --param source=episodes/ --param "prompt=Ivo and Maud were"
+"""
+
+from kfp import dsl
+
+from components import pinned_image
+from components.generate.component import generate
+from components.ingest.component import ingest
+from components.normalize.component import normalize
+from components.pull.component import pull
+from components.report.component import report
+from components.train.component import train
+from pipelines.tasks import LIGHT, Hardware, apply
+
+
+@dsl.pipeline(name="episodes-gpt2")
+def episodes_gpt2(
+    source: str = "sample:episodes",
+    rules: str = "unicode_repair,episode_cleanup",
+    base: str = "124M",
+    base_uri: str = "",
+    preset: str = "124M",
+    overrides: dict = {},  # noqa: B006
+    steps: int = 1500,
+    max_minutes: float = 0.0,
+    prompt: str = "",
+    number: int = 5,
+    length: int = 256,
+    temperature: float = 0.7,
+    top_p: float = 1.0,
+    seed: int = 0,
+    image: str = pinned_image(),
+    train_image: str = pinned_image(),
+    train_cpu: str = "4",
+    train_memory: str = "10Gi",
+    train_accelerator_type: str = "nvidia.com/gpu",
+    train_accelerator_count: str = "0",
+):
+    """A GPT-2 is fine-tuned on episodes and writes new ones in whole sentences, with a report.
+
+    Args:
+        source: Summaries of episodes, a file each: a folder, glob, archive, URL, s3:// or gs:// address, or
+            sample:episodes.
+        rules: Rule sets that clean the summaries, with commas between.
+        base: The GPT-2 to start from: 124M, 355M, 774M or 1558M.
+        base_uri: Where to pull the base from (empty: OpenAI's bucket).
+        preset: Schedule of gpt2: 124M, 355M, 774M, 1558M, small or tiny; the sizes are the base's.
+        overrides: Fields of the preset to change, such as {learning_rate: 0.00002, batch_size: 2}.
+        steps: Stop training after this many steps.
+        max_minutes: Stop training after about this many minutes (0: no limit).
+        prompt: How each new episode begins (empty: as the model likes).
+        number: How many new episodes.
+        length: Most tokens of each; it is cut after its last full sentence.
+        temperature: Below 1 safer, above 1 wilder, 0 always the likeliest.
+        top_p: Draw from the fewest tokens that hold this probability together (1: from all).
+        seed: Seed of the order of training, and of the episodes.
+        image: Image of all tasks but train, by digest.
+        train_image: Image of train, by digest; the gpu variant where it gets a GPU.
+        train_cpu: Cores of train on a cluster.
+        train_memory: Memory of train on a cluster.
+        train_accelerator_type: Which accelerator train asks for.
+        train_accelerator_count: How many accelerators train asks for, as text.
+    """
+    light = LIGHT.on(image)
+    writing = Hardware(image=image, cpu="2", memory="6Gi", retries=2)
+    heavy = Hardware(
+        image=train_image,
+        cpu=train_cpu,
+        memory=train_memory,
+        accelerator_type=train_accelerator_type,
+        accelerator_count=train_accelerator_count,
+        retries=3,
+    )
+    corpus = apply(ingest(source=source), light).outputs["corpus"]
+    pulled = apply(pull(release=base, uri=base_uri), light).outputs["base"]
+    normalized = normalize(corpus=corpus, base=pulled, rules=rules, tokenizer="bpe")
+    dataset = apply(normalized, light).outputs["dataset"]
+    trained = train(
+        dataset=dataset,
+        base=pulled,
+        model="gpt2",
+        preset=preset,
+        overrides=overrides,
+        max_steps=steps,
+        max_minutes=max_minutes,
+        seed=seed,
+    )
+    checkpoint = apply(trained, heavy).outputs["checkpoint"]
+    written = generate(
+        checkpoint=checkpoint,
+        dataset=dataset,
+        prompt=prompt,
+        number=number,
+        length=length,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        whole_sentences=True,
+        more={"recapitalize": True},
+    )
+    texts = apply(written, writing).outputs["texts"]
+    apply(report(dataset=dataset, checkpoint=checkpoint, texts=texts), light)

@@ -1,0 +1,273 @@
+"""GPT-2's decoder: equal to the plain model, and a text's bits do not depend on what is beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from textmill.models.gpt2 import GPT2Config, forward, init
+from textmill.sample import Controls, uniforms
+
+pytest.importorskip("jax")
+
+from textmill.models.gpt2_decode import BLOCK, CHUNK, LARGEST, GPT2Decoder, Pool
+
+CONFIG = GPT2Config(vocabulary_size=97, context=150, width=48, num_heads=3, num_layers=2)
+PEAKED = {name: 5 * value if value.ndim == 2 else value for name, value in init(CONFIG, 1).items()}
+IDS = np.random.default_rng(0).integers(1, 97, CONFIG.context).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def decoders() -> dict[str, GPT2Decoder]:
+    """One of each precision, so that functions are compiled once; weights large enough for peaked distributions."""
+    return {p: GPT2Decoder(CONFIG, PEAKED, precision=p, banned=(0,)) for p in ("float32", "bfloat16")}
+
+
+def plain(ids: np.ndarray, weights: Any = PEAKED) -> np.ndarray:
+    """Log probabilities [T, V] after each of ids, by the plain model."""
+    logits = forward(CONFIG, weights, ids[None])[0].astype(np.float64)
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def scores_of(ids: np.ndarray) -> np.ndarray:
+    """Log probability of each of ids[1:], by the plain model."""
+    return plain(ids[:-1])[np.arange(len(ids) - 1), ids[1:]]
+
+
+def go(
+    pool: Pool, forced: np.ndarray, u: np.ndarray, controls: Controls | None = None, first: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """forced, u [N, S], N of any size; `first`: all slots start anew with it."""
+    found = []
+    for at in range(0, len(forced), CHUNK):
+        fresh = np.full(pool.slots, first is not None and at == 0)
+        starts = np.full(pool.slots, first or 0, np.int32)
+        part = slice(at, at + CHUNK)
+        found.append(
+            pool.run(
+                fresh,
+                starts,
+                forced[part].astype(np.int32),
+                u[part],
+                controls or Controls.neutral(pool.slots),
+            )
+        )
+    tokens, scores = zip(*found, strict=True)
+    return np.concatenate(tokens), np.concatenate(scores)
+
+
+def feed(pool: Pool, ids: np.ndarray) -> np.ndarray:
+    """Step all slots through ids; scores [len(ids)-1, S]."""
+    forced = np.repeat(ids[1:, None], pool.slots, axis=1)
+    tokens, scores = go(pool, forced, np.zeros(forced.shape, np.float32), first=int(ids[0]))
+    assert (tokens == forced).all(), "forced tokens are fed as they are, banned or not"
+    return scores
+
+
+def draw(
+    pool: Pool, steps: int, indices: np.ndarray, controls: Controls | None = None, first: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`steps` tokens of the texts of these indices, seed 9."""
+    u = uniforms(9, indices[None], np.arange(steps)[:, None])
+    return go(pool, np.full(u.shape, -1), u, controls, first)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_scores_are_those_of_the_plain_model(decoders: dict[str, GPT2Decoder], rows: int) -> None:
+    scores = feed(decoders["float32"].pool(rows), IDS)
+    for column in scores.T:
+        np.testing.assert_allclose(column, scores_of(IDS), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, BLOCK, BLOCK + 1, BLOCK + 2, CONFIG.context])
+def test_a_prompt_read_as_a_block_has_the_scores_of_the_plain_model(
+    decoders: dict[str, GPT2Decoder], count: int
+) -> None:
+    found = decoders["float32"].pool(2).read(1, IDS[:count])
+    assert found.shape == (count - 1,)
+    if count > 1:
+        np.testing.assert_allclose(found, scores_of(IDS[:count]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_reading_and_stepping_through_a_prompt_go_on_alike(
+    decoders: dict[str, GPT2Decoder], scored: bool
+) -> None:
+    ids, forced = IDS[:70], np.full((40, 2), -1)
+    u = np.repeat(uniforms(9, 0, np.arange(40))[:, None], 2, axis=1)
+    stepped, read = decoders["float32"].pool(2), decoders["float32"].pool(2)
+    feed(stepped, ids)
+    for slot in (0, 1):
+        read.read(slot, ids, scored=scored)
+    (tokens, scores), (others, other_scores) = go(stepped, forced, u), go(read, forced, u)
+    assert (tokens == others).all()
+    np.testing.assert_allclose(scores, other_scores, rtol=1e-4, atol=1e-4)
+
+
+def test_greedy_text_is_that_of_the_plain_model(decoders: dict[str, GPT2Decoder]) -> None:
+    pool = decoders["float32"].pool(1)
+    controls = Controls.neutral(pool.slots)
+    controls.temperature[:] = 0
+    ids = list(IDS[:20])
+    for slot in range(pool.slots):
+        pool.read(slot, IDS[:20])
+    tokens, _ = draw(pool, 40, np.zeros(pool.slots, int), controls)
+    for token in tokens[:, 0]:
+        logits = plain(np.array(ids))[-1]
+        logits[0] = -np.inf  # banned
+        assert token == logits.argmax()
+        ids.append(token)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_text_has_the_same_bits_in_any_pool(decoders: dict[str, GPT2Decoder], precision: str) -> None:
+    alone = decoders[precision].pool(1)
+    alone.read(0, IDS[:10])
+    expected = [part[:, 0] for part in draw(alone, 80, np.arange(alone.slots))]
+    for rows in (2, 7, 30):
+        pool = decoders[precision].pool(rows)
+        slot = rows // 2
+        for other in range(pool.slots):  # neighbours are shorter, longer and in other blocks
+            pool.read(other, IDS[: 1 + 29 * other % 60] if other != slot else IDS[:10])
+        indices = np.arange(pool.slots) + 100
+        indices[slot] = 0
+        found = draw(pool, 80, indices)
+        for part, wanted in zip(found, expected, strict=True):
+            assert (part[:, slot] == wanted).all(), f"text 0 differs in a pool of {rows}"
+
+
+def test_chunks_and_late_starts_do_not_change_a_text(decoders: dict[str, GPT2Decoder]) -> None:
+    whole, scores = draw(decoders["bfloat16"].pool(2), 40, np.arange(2), first=3)
+    pool, u = decoders["bfloat16"].pool(2), uniforms(9, np.arange(2)[None], np.arange(60)[:, None])
+    feed(pool, IDS[:20])
+    u[20:, 1] = u[:40, 1]
+    parts = []
+    for a, b in ((0, 1), (1, 20), (20, 21), (21, 50), (50, 60)):
+        fresh = np.array([a == 0, a == 20])
+        forced = np.full((b - a, 2), -1, np.int32)
+        parts.append(pool.run(fresh, np.full(2, 3, np.int32), forced, u[a:b], Controls.neutral(2)))
+    tokens, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+    assert (tokens[:40, 0] == whole[:, 0]).all()
+    assert (tokens[20:, 1] == whole[:, 1]).all()
+    assert (values[20:, 1] == scores[:, 1]).all()
+
+
+def test_a_slot_keeps_nothing_of_the_text_before(decoders: dict[str, GPT2Decoder]) -> None:
+    used, new = decoders["bfloat16"].pool(2), decoders["bfloat16"].pool(2)
+    feed(used, IDS)
+    for pool in (used, new):
+        pool.read(0, IDS[5:12])
+        pool.read(1, IDS[7:8])
+    for mine, other in zip(draw(used, 90, np.arange(2)), draw(new, 90, np.arange(2)), strict=True):
+        assert (mine == other).all()
+
+
+def test_room_ends_with_the_context_and_a_window_makes_new_room(decoders: dict[str, GPT2Decoder]) -> None:
+    pool = decoders["float32"].pool(2)
+    pool.read(0, IDS[: CONFIG.context - 2])
+    assert [pool.room(0), pool.room(1)] == [3, CONFIG.context]
+    tokens, _ = draw(pool, 3, np.arange(2))
+    assert [pool.room(0), pool.room(1)] == [0, CONFIG.context - 3]
+    text = np.append(IDS[: CONFIG.context - 2], tokens[:, 0])
+    window = text[-(CONFIG.context // 2) :]
+    pool.read(0, window)
+    assert pool.room(0) == CONFIG.context - len(window) + 1
+    forced = np.array([[5, -1]])
+    _, scores = go(pool, forced, np.zeros((1, 2), np.float32))
+    np.testing.assert_allclose(scores[0, 0], plain(window)[-1, 5], rtol=1e-4, atol=1e-4)
+
+
+def test_banned_tokens_are_never_drawn(decoders: dict[str, GPT2Decoder]) -> None:
+    weights = {**PEAKED, "wte": np.zeros_like(PEAKED["wte"])}  # every token is as likely as any
+    pool = GPT2Decoder(CONFIG, weights, precision="float32", banned=tuple(range(90))).pool(30)
+    tokens, scores = draw(pool, 20, np.arange(pool.slots), first=1)
+    assert set(np.unique(tokens)) == set(range(90, 97))
+    np.testing.assert_allclose(scores, -np.log(97), rtol=1e-6, err_msg="scores are the model's own")
+
+
+def test_penalty_counts_what_was_read_and_what_was_fed(decoders: dict[str, GPT2Decoder]) -> None:
+    pool = decoders["float32"].pool(1)
+    controls = Controls.neutral(pool.slots)
+    controls.penalty[:], controls.temperature[:] = 1e6, 0
+    seen = np.delete(np.arange(1, 97), 40)
+    for slot in range(pool.slots):
+        pool.read(slot, seen[:60])
+    forced = np.repeat(np.append(seen[60:], -1)[:, None], pool.slots, axis=1)
+    tokens, _ = go(pool, forced, np.zeros(forced.shape, np.float32), controls)
+    assert tokens[-1, 0] == 41, "the one token that was not seen is all that is left"
+    for slot in range(pool.slots):
+        pool.read(slot, np.append(np.delete(seen, 50), 41))
+    tokens, _ = go(pool, forced[-1:], np.zeros((1, pool.slots), np.float32), controls)
+    assert tokens[-1, 0] == seen[50], "what stood in the text before the slot was emptied is forgotten"
+
+
+def test_new_weights_need_no_new_compilation(decoders: dict[str, GPT2Decoder]) -> None:
+    decoder = decoders["float32"]
+    before = feed(decoder.pool(1), IDS[:5])
+    functions = dict(decoder._functions)
+    decoder.load({name: 0 * value for name, value in PEAKED.items()})
+    np.testing.assert_allclose(feed(decoder.pool(1), IDS[:5]), -np.log(97), rtol=1e-6)
+    decoder.load(PEAKED)
+    assert (feed(decoder.pool(1), IDS[:5]) == before).all()
+    assert decoder._functions == functions
+
+
+def test_each_shape_is_compiled_once(decoders: dict[str, GPT2Decoder]) -> None:
+    decoder = decoders["bfloat16"]
+    for length in (3, 70, 120):
+        pool = decoder.pool(2)
+        pool.read(0, IDS[:length])
+        for steps in (1, 5, CHUNK):
+            draw(pool, min(steps, pool.room(0)), np.arange(2))
+    compiled = {key: function._cache_size() for key, function in decoder._functions.items()}
+    assert set(compiled.values()) == {1}, compiled
+
+
+def test_memory_does_not_grow_with_calls(decoders: dict[str, GPT2Decoder]) -> None:
+    import jax
+
+    pool = decoders["bfloat16"].pool(2)
+
+    def work() -> int:
+        pool.read(0, IDS[:30])
+        draw(pool, 10, np.arange(2), first=2)
+        return sum(array.nbytes for array in jax.live_arrays())
+
+    work()
+    assert len({work() for _ in range(4)}) == 1
+
+
+def test_warm_up_leaves_nothing_to_compile() -> None:
+    config = GPT2Config(vocabulary_size=30, context=100, width=16, num_heads=2, num_layers=1)
+    decoder = GPT2Decoder(config, init(config, 0), precision="float32")
+    decoder.warm_up(2)
+    functions = dict(decoder._functions)
+    sizes = {key: function._cache_size() for key, function in functions.items()}
+    pool = decoder.pool(2)
+    for length in (2, 64, 100):
+        pool.read(0, np.ones(length, np.int32))
+    draw(pool, 1, np.arange(2))
+    assert decoder._functions == functions
+    assert {key: function._cache_size() for key, function in functions.items()} == sizes
+
+
+def test_pools_are_bounded(decoders: dict[str, GPT2Decoder]) -> None:
+    assert decoders["bfloat16"].pool(500).slots <= LARGEST
+
+
+def test_slots_that_would_change_bits_are_not_used(
+    decoders: dict[str, GPT2Decoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = decoders["float32"]
+    monkeypatch.setattr(decoder, "_safe", {})
+    monkeypatch.setattr(decoder, "_equal", lambda slots: slots <= 8)
+    assert [decoder._slots_for(n) for n in (7, 9, 30)] == [7, 8, 8]
+
+
+def test_bfloat16_is_near_float32(decoders: dict[str, GPT2Decoder]) -> None:
+    exact, near = (decoders[p].pool(2).read(0, IDS) for p in ("float32", "bfloat16"))
+    assert (exact != near).any()
+    assert near.mean() == pytest.approx(exact.mean(), abs=0.02)
+    assert np.abs(near - exact).max() < 0.3

@@ -1,0 +1,180 @@
+"""A text being written: what is fed next, what it has so far, and whether it has ended.
+
+Knows stop rules; they are applied token by token, however many tokens come at once, so that a text does not depend on
+that. Knows nothing of models and of how a token is drawn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from textmill.generate_settings import GenerateSettings
+from textmill.postprocess import Finish, Finisher
+from textmill.prompts import Ids, end_marks
+from textmill.tokenizers import Tokenizer
+
+# Tokens decoded again to show the ones after them: a word's space depends on the word before, and a character of
+# several bytes may be spread over as many tokens.
+CONTEXT = 8
+
+
+class _Progress(NamedTuple):
+    """What some tokens add: text, whose last `held` characters may begin a stop string; why it ends the text, or ""."""
+
+    text: str
+    held: int
+    reason: str
+
+
+class Draft:
+    """One text in a slot. `context`: most tokens its model sees, 0 where it carries a state instead."""
+
+    def __init__(
+        self,
+        index: int,
+        prompt: str,
+        shown_prompt: str,
+        ids: Ids,
+        settings: GenerateSettings,
+        tokenizer: Tokenizer,
+        *,
+        context: int = 0,
+        finish: Finish | None = None,
+    ) -> None:
+        """`finish`: what the text, as it is written, will be finished with; it may be complete early then."""
+        self.index, self.prompt, self.shown_prompt, self.ids = index, prompt, shown_prompt, ids
+        self.settings, self._tokenizer, self._context = settings, tokenizer, context
+        self.step = 0  # tokens fed so far
+        self.tokens = 0
+        self.characters = 0
+        self.log_probability = 0.0
+        self.finish_reason = ""
+        self._ends = end_marks(tokenizer) if settings.stop_at_end else []
+        self._stops = [*settings.stop, *self._ends]
+        self._tail = ids[-CONTEXT:].tolist()
+        self._recent = deque(ids.tolist(), maxlen=context) if context else None
+        self._parts: list[str] = []  # text not yet taken
+        self._held = ""  # text after it, which may be the beginning of a stop string
+        self._watch: Finisher | None = None  # tells when nothing that follows would be shown
+        if finish is not None and finish.limits:
+            before = shown_prompt if settings.include_prompt else ""
+            self._watch = Finisher(finish, len(before))
+            self._watch.feed(before)
+
+    # ------------------------------------------------------------------ what is fed
+
+    @property
+    def cut(self) -> bool:
+        """Whether the prompt is too long for the model to see all of it."""
+        return 0 < self._context < len(self.ids)
+
+    def block(self) -> Ids:
+        """For a model with a context: the prompt as one block, its last part where it is too long; it is then fed."""
+        self.step = len(self.ids) - 1
+        if not self.cut:
+            return self.ids
+        return self.ids[-max(self._context // 2, self._context - min(self.settings.length, self._context)) :]
+
+    def window(self) -> Ids:
+        """The last half of a full context, to go on from. The next half is free then: reading is rare."""
+        assert self._recent is not None
+        return np.array(list(self._recent)[-max(1, self._context // 2) :], np.int32)
+
+    def prompt_left(self) -> int:
+        """Prompt tokens that come before the first drawn one."""
+        return max(0, len(self.ids) - 1 - self.step)
+
+    def steps_left(self) -> int:
+        """Most steps that are still to be made."""
+        done = self.tokens if self.settings.length_unit == "tokens" else self.characters
+        return self.prompt_left() + self.settings.length - done
+
+    def feed(self, steps: int) -> tuple[Ids, npt.NDArray[np.float32]]:
+        """For the next steps: the id that is forced, or -1, and the uniform number to draw with."""
+        from textmill.sample import uniforms
+
+        forced = np.full(steps, -1, np.int32)
+        ahead = self.ids[self.step + 1 : self.step + 1 + steps]
+        forced[: len(ahead)] = ahead
+        positions = np.arange(self.step + 1, self.step + 1 + steps) - len(self.ids)
+        return forced, uniforms(self.settings.seed, self.index, np.maximum(positions, 0))
+
+    # ------------------------------------------------------------------ what comes back
+
+    def take(self, tokens: Ids, scores: npt.NDArray[np.float32]) -> None:
+        """Take the tokens of the steps just made, up to where the text ends."""
+        prompt = min(len(tokens), self.prompt_left())
+        self.step += len(tokens)
+        drawn, at_end = self._up_to_end(tokens[prompt:].tolist())
+        made = self._progress(drawn, bool(at_end))
+        if made.reason:  # by which token? The counts must not depend on how many were drawn at once.
+            drawn, made = self._first_with_reason(drawn, bool(at_end))
+        new = made.text[: len(made.text) - made.held]
+        self.characters += len(made.text) - len(self._held)
+        self._parts.append(new)
+        self._held = made.text[len(new) :]
+        if self._watch is not None:
+            self._watch.feed(new)
+        self._tail = (self._tail + drawn)[-CONTEXT:]
+        if self._recent is not None:
+            self._recent.extend(drawn)
+        self.tokens += len(drawn)
+        self.log_probability += float(scores[prompt : prompt + len(drawn)].sum(dtype=np.float64))
+        self.finish_reason = made.reason or at_end
+
+    def _first_with_reason(self, drawn: list[int], last: bool) -> tuple[list[int], _Progress]:
+        for n in range(1, len(drawn)):
+            made = self._progress(drawn[:n], False)
+            if made.reason:
+                return drawn[:n], made
+        return drawn, self._progress(drawn, last)
+
+    def _up_to_end(self, drawn: list[int]) -> tuple[list[int], str]:
+        """The tokens before the end of the document and within the length, and the reason to end here, or ""."""
+        reason = ""
+        end = self._tokenizer.end_of_document
+        if self.settings.stop_at_end and end in drawn:
+            drawn, reason = drawn[: drawn.index(end)], "end_of_document"
+        room = self.settings.length - self.tokens
+        if self.settings.length_unit == "tokens" and len(drawn) >= room:
+            drawn, reason = drawn[:room], "length"
+        return drawn, reason
+
+    def _progress(self, drawn: list[int], last: bool) -> _Progress:
+        """What these tokens add to the text; `last`: there will be no more."""
+        text, reason = self._text(drawn)
+        held = 0 if reason or last else self._may_stop(text)
+        if self._watch is not None and not reason:
+            watch = self._watch.copy()
+            watch.feed(text[: len(text) - held])
+            reason = watch.reason
+        return _Progress(text, 0 if reason else held, reason)
+
+    def _text(self, drawn: list[int]) -> tuple[str, str]:
+        """What is held back and these tokens as text, up to a stop string or the length in characters; which it was."""
+        shown = len(self._tokenizer.decode(self._tail))
+        text = self._held + self._tokenizer.decode(self._tail + drawn)[shown:]
+        places = [(at, stop in self._ends) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if places:
+            at, of_document = min(places)
+            return text[:at], "end_of_document" if of_document else "stop"
+        room = self.settings.length - self.characters + len(self._held)
+        if self.settings.length_unit == "characters" and len(text) >= room:
+            return text[:room], "length"
+        return text, ""
+
+    def _may_stop(self, text: str) -> int:
+        """How many of the last characters may be the beginning of a stop string."""
+        longest = min(max(map(len, self._stops), default=1) - 1, len(text))
+        ends = (n for n in range(longest, 0, -1) if any(stop.startswith(text[-n:]) for stop in self._stops))
+        return next(ends, 0)
+
+    def take_text(self) -> str:
+        """The text that was written since the last call."""
+        text = "".join(self._parts)
+        self._parts.clear()
+        return text

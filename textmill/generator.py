@@ -1,0 +1,442 @@
+"""New text from a trained model: `Generator`, loaded once; prompts become texts, in a batch or streamed.
+
+A text depends on its prompt, the settings and (seed, index) alone: not on the batch it is in, the chunks it is made in,
+or whether it is streamed.
+
+Knows slots (a decoder's pool steps them side by side) and when a full context is read again; knows nothing of the
+model's arithmetic, of how a token is drawn (sample.py) and of where a text ends (drafts.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from textmill.drafts import Draft
+from textmill.errors import InputError
+from textmill.generate_settings import GenerateSettings
+from textmill.postprocess import Finish, Finisher, finished
+from textmill.progress import Progress
+from textmill.prompts import Ids, Prompt, as_learned, prompt_ids, start_ids, unknown_in
+
+if TYPE_CHECKING:
+    from textmill.checkpoint import LoadedModel
+    from textmill.tokenizers import Tokenizer
+
+log = logging.getLogger("textmill.generate")
+
+LINE_OPENERS = ("<boname>", "<open-exp>")  # tokens of a marked-up script before which a line has ended
+STREAM_STEPS = {
+    "char": 16,
+    "word": 4,
+    "bpe": 1,
+}  # tokens between two pieces of a streamed text: some 5 to 15 ms
+ENDLESS = 2**62
+POOLS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Text:
+    """One generated text. `completion` is what the model added; `text` is for reading, as the settings say."""
+
+    index: int
+    prompt: str
+    completion: str
+    text: str
+    finish_reason: (
+        str  # "length" | "stop" | "end_of_document"; "sentence" | "characters" where the text was cut
+    )
+    tokens: int
+    characters: int  # of the completion
+    seed: int
+    scores: dict[str, float]  # mean_log_probability: nats a token, under the model itself
+    copied: dict[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `copied` only where it was measured."""
+        values = dataclasses.asdict(self)
+        if self.copied is None:
+            del values["copied"]
+        return values
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely a model finds a text."""
+
+    tokens: int
+    log_probability: float  # of all tokens, nats
+
+    @property
+    def mean_log_probability(self) -> float:
+        """Nats a token."""
+        return self.log_probability / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(-self.mean_log_probability)
+
+
+class Generator:
+    """A model that stays loaded. Its memory does not grow with the number of texts or calls.
+
+    `render` is how the model's text is set for reading: "script", "sentences" or "". `decoder` is for tests; the family
+    of the model has one.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        weights: Mapping[str, np.ndarray],
+        tokenizer: Tokenizer,
+        *,
+        render: str = "",
+        precision: str = "auto",
+        decoder: type[Any] | None = None,
+    ) -> None:
+        if config.vocabulary_size != tokenizer.size:
+            raise InputError(
+                f"the model knows {config.vocabulary_size} tokens and its tokenizer {tokenizer.size}; "
+                "the checkpoint was put together from two runs."
+            )
+        self.model: LoadedModel | None = None  # where it came from
+        self.tokenizer, self.render = tokenizer, render
+        banned = () if tokenizer.unknown is None else (tokenizer.unknown,)
+        kind = decoder or _decoder_of(config)
+        self.decoder = kind(config, weights, precision=precision, banned=banned)
+        self._chunk: int = sys.modules[kind.__module__].CHUNK
+        self._context: int = getattr(
+            config, "context", 0
+        )  # most tokens seen at once; 0: the model carries a state
+        self._pools: dict[int, Any] = {}
+        self._streaming: list[Any] = []  # pools of streams that have ended
+
+    @classmethod
+    def open(cls, checkpoint: Path, precision: str = "auto") -> Generator:
+        """A generator of a checkpoint's model; the one opened last is kept, with what it has compiled.
+
+        Raises FolderError for a folder that is no whole checkpoint.
+        """
+        from textmill.checkpoint import load_model
+
+        model = load_model(Path(checkpoint))
+        key = (model.digest, precision)
+        if key not in _opened:
+            _opened.clear()
+            _opened[key] = cls(
+                model.config, model.weights, model.tokenizer, render=model.render, precision=precision
+            )
+            _opened[key].model = model
+        return _opened[key]
+
+    # ------------------------------------------------------------------ what it does
+
+    def generate(
+        self,
+        prompts: Sequence[str | Prompt] | None = None,
+        settings: GenerateSettings | None = None,
+        progress: Progress | None = None,
+    ) -> list[Text]:
+        """`settings.number` texts for each prompt (None: the settings' one), in order, numbered through."""
+        settings = settings or GenerateSettings()
+        drafts: list[Draft] = []
+        for prompt in [settings.prompt] if prompts is None else prompts:
+            asked = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
+            own = asked.settings(settings)
+            drafts += [self._draft(len(drafts) + i, asked.text, own) for i in range(own.number)]
+        self._say_cut(drafts)
+        for draft in self._write(drafts, settings.batch_size, progress):
+            log.debug("text %d: %s", draft.index, draft.finish_reason)
+        return [self._finished(draft) for draft in drafts]
+
+    def stream(
+        self, prompt: str | None = None, settings: GenerateSettings | None = None, *, endless: bool = False
+    ) -> Iterator[str]:
+        """The text that `generate` makes for this prompt, in pieces as they are made; a script comes in whole lines,
+        and a text that is finished (settings.finish) in whole sentences.
+
+        `endless`: no length, and on past the end of a document, in flat memory.
+        """
+        settings = settings or GenerateSettings()
+        if endless:
+            settings = settings.replace(length=ENDLESS, stop_at_end=False)
+        draft = self._draft(0, settings.prompt if prompt is None else prompt, settings)
+        self._say_cut([draft])
+        pieces = self._pieces(draft)
+        before = draft.shown_prompt if settings.include_prompt else ""
+        if before:
+            pieces = chain([before], pieces)
+        script = self._render(settings) == "script"
+        if script:
+            pieces = _rendered_lines(pieces)
+        finisher = Finisher(self._finish(settings), 0 if script else len(before))
+        for piece in pieces:
+            if shown := finisher.feed(piece):
+                yield shown
+            if finisher.reason:
+                return
+        if shown := finisher.close():
+            yield shown
+
+    def score(self, text: str) -> Score:
+        """How likely `text` is as a text's start; in a text longer than the context each token is seen after at least
+        half a context.
+
+        Raises InputError for a text without tokens.
+        """
+        ids = prompt_ids(self.tokenizer, text)
+        scored = len(ids) - len(start_ids(self.tokenizer))
+        if scored < 1:
+            raise InputError("there is nothing to score: the text has no token.")
+        scores = self._read(ids) if self._context else self._feed(ids)
+        return Score(scored, float(scores[-scored:].sum(dtype=np.float64)))
+
+    # ------------------------------------------------------------------ prompts and rendering
+
+    def _draft(self, index: int, prompt: str, settings: GenerateSettings) -> Draft:
+        shown = as_learned(prompt, self.render)
+        ids = prompt_ids(self.tokenizer, shown)
+        finish = None if self._render(settings) == "script" else self._finish(settings)
+        return Draft(
+            index, prompt, shown, ids, settings, self.tokenizer, context=self._context, finish=finish
+        )
+
+    def unknown_in(self, prompt: str) -> list[str]:
+        """The characters or words of a prompt that the model does not know, in order."""
+        return unknown_in(self.tokenizer, as_learned(prompt, self.render))
+
+    def as_read(self, text: str, settings: GenerateSettings) -> str:
+        """Text as the model writes it, set for reading; nothing is cut."""
+        if self._render(settings) == "script":
+            return to_script(text)
+        return finished(text, Finish(recapitalize=self._finish(settings).recapitalize))[0]
+
+    def _render(self, settings: GenerateSettings) -> str:
+        return self.render if settings.render == "auto" else settings.render
+
+    def _finish(self, settings: GenerateSettings) -> Finish:
+        sentences = self._render(settings) == "sentences"
+        return settings.finish._replace(recapitalize=True) if sentences else settings.finish
+
+    def _finished(self, draft: Draft) -> Text:
+        settings, completion = draft.settings, draft.take_text()
+        before = draft.shown_prompt if settings.include_prompt else ""
+        script = self._render(settings) == "script"
+        shown = to_script(before + completion) if script else before + completion
+        shown, reason = finished(shown, self._finish(settings), 0 if script else len(before))
+        return Text(
+            index=draft.index,
+            prompt=draft.prompt,
+            completion=completion,
+            text=shown,
+            finish_reason=reason or draft.finish_reason,
+            tokens=draft.tokens,
+            characters=draft.characters,
+            seed=settings.seed,
+            scores={"mean_log_probability": draft.log_probability / max(draft.tokens, 1)},
+        )
+
+    def _say_cut(self, drafts: Sequence[Draft]) -> None:
+        cut = {draft.prompt: len(draft.ids) for draft in drafts if draft.cut}
+        if cut:
+            log.info(
+                "%d prompt(s) of up to %d tokens do not fit into the context of %d: their last part is read",
+                len(cut), max(cut.values()), self._context,
+            )  # fmt: skip
+
+    # ------------------------------------------------------------------ decoding
+
+    def _pool(self, rows: int) -> Any:
+        """A pool for so many rows; the two that were used last are kept, since a pool may hold gigabytes."""
+        pool = self._pools.pop(rows, None) or self.decoder.pool(rows)
+        self._pools[rows] = pool
+        while len(self._pools) > POOLS_KEPT:
+            del self._pools[next(iter(self._pools))]
+        return pool
+
+    def _write(
+        self, drafts: Sequence[Draft], batch_size: int, progress: Progress | None = None
+    ) -> Iterator[Draft]:
+        """Write all drafts, `batch_size` at a time; a slot that is free takes the next one. Yields them as they end."""
+        from textmill.sample import Controls
+
+        if not drafts:
+            return
+        rows = 1 << (len(drafts) - 1).bit_length()  # of few sizes: each one is compiled for
+        pool = self._pool(min(batch_size, rows))
+        waiting, slots = deque(drafts), [None] * pool.slots  # type: deque[Draft], list[Draft | None]
+        controls = Controls.neutral(pool.slots)
+        while waiting or any(slots):
+            fresh = _seat(waiting, slots, controls)
+            self._advance(pool, slots, fresh, controls, self._chunk, progress)
+            for i, draft in enumerate(slots):
+                if draft is not None and draft.finish_reason:
+                    slots[i] = None
+                    yield draft
+
+    def _pieces(self, draft: Draft) -> Iterator[str]:
+        from textmill.sample import Controls
+
+        # its own pool: streams may be interleaved
+        pool = self._streaming.pop() if self._streaming else self.decoder.pool(1)
+        try:
+            controls, slots = Controls.neutral(pool.slots), [None] * pool.slots  # type: Any, list[Draft | None]
+            fresh = _seat(deque([draft]), slots, controls)
+            while not draft.finish_reason:
+                ahead = draft.prompt_left() if not self._context else 0
+                self._advance(pool, slots, fresh, controls, ahead + STREAM_STEPS[self.tokenizer.name])
+                fresh = np.zeros(pool.slots, np.bool_)
+                if piece := draft.take_text():
+                    yield piece
+        finally:
+            if not self._streaming:
+                self._streaming.append(pool)
+
+    def _advance(
+        self,
+        pool: Any,
+        slots: Sequence[Draft | None],
+        fresh: np.ndarray,
+        controls: Any,
+        most: int,
+        progress: Progress | None = None,
+    ) -> None:
+        """Make at most `most` steps and give each draft its tokens."""
+        writing = [(i, draft) for i, draft in enumerate(slots) if draft is not None]
+        room = self._make_room(pool, writing, fresh) if self._context else most
+        steps = min(most, self._chunk, room, max(draft.steps_left() for _, draft in writing))
+        first = np.zeros(pool.slots, np.int32)
+        forced, u = np.full((steps, pool.slots), -1, np.int32), np.zeros((steps, pool.slots), np.float32)
+        for i, draft in writing:
+            first[i] = draft.ids[0]
+            forced[:, i], u[:, i] = draft.feed(steps)
+        tokens, scores = pool.run(fresh, first, forced, u, controls)
+        for i, draft in writing:
+            before = draft.tokens
+            draft.take(tokens[:, i], scores[:, i])
+            if progress is not None:
+                progress.advance(draft.tokens - before)
+
+    def _make_room(self, pool: Any, writing: Sequence[tuple[int, Draft]], fresh: np.ndarray) -> int:
+        """Read new prompts, and the last half of the context again where it is full; steps that then fit in all."""
+        for i, draft in writing:
+            if fresh[i]:
+                pool.read(i, draft.block())
+                fresh[i] = False
+            elif pool.room(i) < 1:
+                pool.read(i, draft.window())
+        return min(pool.room(i) for i, _ in writing)
+
+    def _read(self, ids: Ids) -> npt.NDArray[np.float32]:
+        """The log probability of each id but the first, for a model with a context: in blocks that overlap by half."""
+        pool, context = self._pool(1), self._context
+        found = [pool.read(0, ids[:context])]
+        half = max(1, context // 2)
+        for start in range(half, len(ids) - (context - half), half):
+            new = min(half, len(ids) - start - (context - half))
+            found.append(pool.read(0, ids[start : start + context])[-new:])
+        return np.concatenate(found)
+
+    def _feed(self, ids: Ids) -> npt.NDArray[np.float32]:
+        """The same for a model that carries a state: fed without drawing."""
+        from textmill.sample import Controls
+
+        pool = self._pool(1)
+        controls, fresh, found = Controls.neutral(pool.slots), np.ones(pool.slots, np.bool_), []
+        first = np.full(pool.slots, ids[0])
+        for at in range(1, len(ids), self._chunk):
+            forced = np.repeat(ids[at : at + self._chunk, None], pool.slots, axis=1)
+            _, scores = pool.run(fresh, first, forced, np.zeros(forced.shape, np.float32), controls)
+            fresh = np.zeros(pool.slots, np.bool_)
+            found.append(scores[:, 0])
+        return np.concatenate(found)
+
+
+def _decoder_of(config: Any) -> type[Any]:
+    """The decoder of the family that has such a configuration."""
+    from textmill.models import MODELS
+
+    kind: type[Any] = next(f for f in MODELS.values() if f.config_class is type(config)).decoder()
+    return kind
+
+
+def _seat(waiting: deque[Draft], slots: list[Draft | None], controls: Any) -> np.ndarray:
+    """Put waiting drafts into free slots; which slots start anew, [S]. A slot left free writes on, unread."""
+    fresh = np.zeros(len(slots), np.bool_)
+    for i, draft in enumerate(slots):
+        if draft is None and waiting:
+            slots[i] = draft = waiting.popleft()
+            settings = draft.settings
+            controls.set(
+                i,
+                temperature=settings.temperature,
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+                penalty=settings.repetition_penalty,
+            )
+            fresh[i] = True
+    return fresh
+
+
+def sample_text(
+    config: Any,
+    weights: Mapping[str, np.ndarray],
+    tokenizer: Tokenizer,
+    *,
+    render: str = "",
+    length: int = 1000,
+    seed: int = 0,
+) -> str:
+    """One text of a model in training. The decoder of the last call is used again: only its weights are new."""
+    kept = _sampler.get("generator")
+    if (
+        kept is None
+        or kept.decoder.config != config
+        or kept.tokenizer is not tokenizer
+        or kept.render != render
+    ):
+        _sampler["generator"] = kept = Generator(
+            config, weights, tokenizer, render=render, precision="float32"
+        )
+    else:
+        kept.decoder.load(weights)
+    return kept.generate([""], GenerateSettings(length=length, seed=seed, stop_at_end=False))[0].text
+
+
+_sampler: dict[str, Generator] = {}
+_opened: dict[tuple[str, str], Generator] = {}
+
+
+# ---------------------------------------------------------------------- marked-up scripts
+
+
+def to_script(markup: str) -> str:
+    """Marked-up text for reading."""
+    from textmill.rules.script_markup import to_script
+
+    return to_script(markup)
+
+
+def _rendered_lines(pieces: Iterable[str]) -> Iterator[str]:
+    """Marked-up text in pieces -> its lines for reading, each as soon as the next one begins."""
+    waiting = ""
+    for piece in pieces:
+        waiting += piece
+        end = max(waiting.rfind(opener) for opener in LINE_OPENERS)
+        if end > 0:
+            if shown := to_script(waiting[:end]):
+                yield shown
+            waiting = waiting[end:]
+    if shown := to_script(waiting):
+        yield shown
