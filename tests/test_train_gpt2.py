@@ -100,7 +100,7 @@ def test_its_lines_are_gpt_2_simples(
     run(bpe_dataset, tmp_path / "c", **settings)
     said = capsys.readouterr().out
     tokens = len(read_dataset(bpe_dataset).tokens("train"))
-    assert re.search(rf"^dataset has {tokens} tokens", said.replace(",", ""), re.MULTILINE)
+    assert re.search(rf"^ *dataset has {tokens} tokens", said.replace(",", ""), re.MULTILINE)
     found = re.findall(r"^\[(\d+) \| \d+\.\d\d\] loss=(\d+\.\d\d) avg=(\d+\.\d\d) ", said, re.MULTILINE)
     assert [int(step) for step, _, _ in found] == [2, 4]
     assert (

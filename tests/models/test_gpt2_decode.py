@@ -187,20 +187,23 @@ def test_banned_tokens_are_never_drawn(decoders: dict[str, GPT2Decoder]) -> None
     np.testing.assert_allclose(scores, -np.log(97), rtol=1e-6, err_msg="scores are the model's own")
 
 
-def test_penalty_counts_what_was_read_and_what_was_fed(decoders: dict[str, GPT2Decoder]) -> None:
+@pytest.mark.parametrize("begun", [1, 60])
+def test_penalty_counts_what_was_read_and_what_was_fed(decoders: dict[str, GPT2Decoder], begun: int) -> None:
     pool = decoders["float32"].pool(1)
     controls = Controls.neutral(pool.slots)
-    controls.penalty[:], controls.temperature[:] = 1e6, 0
-    seen = np.delete(np.arange(1, 97), 40)
-    for slot in range(pool.slots):
-        pool.read(slot, seen[:60])
-    forced = np.repeat(np.append(seen[60:], -1)[:, None], pool.slots, axis=1)
-    tokens, _ = go(pool, forced, np.zeros(forced.shape, np.float32), controls)
-    assert tokens[-1, 0] == 41, "the one token that was not seen is all that is left"
-    for slot in range(pool.slots):
-        pool.read(slot, np.append(np.delete(seen, 50), 41))
-    tokens, _ = go(pool, forced[-1:], np.zeros((1, pool.slots), np.float32), controls)
-    assert tokens[-1, 0] == seen[50], "what stood in the text before the slot was emptied is forgotten"
+    controls.penalty[:], controls.temperature[:] = 3.0, 0
+    for ids in (IDS[:70], np.full(62, 7, np.int32)):  # the second one is to forget the first
+        for slot in range(pool.slots):
+            pool.read(slot, ids[:begun])
+        forced = np.repeat(np.append(ids[begun:], -1)[:, None], pool.slots, axis=1)
+        tokens, _ = go(pool, forced, np.zeros(forced.shape, np.float32), controls)
+        logits = forward(CONFIG, PEAKED, ids[None])[0, -1]
+        penalised = np.where(logits > 0, logits / 3, logits * 3)
+        penalised = np.where(np.isin(np.arange(97), ids), penalised, logits)
+        penalised[0] = -np.inf  # banned
+        if len(ids) == 70:
+            assert penalised.argmax() != logits[1:].argmax() + 1, "the penalty must matter here"
+        assert tokens[-1, 0] == penalised.argmax()
 
 
 def test_new_weights_need_no_new_compilation(decoders: dict[str, GPT2Decoder]) -> None:
@@ -247,7 +250,7 @@ def test_warm_up_leaves_nothing_to_compile() -> None:
     sizes = {key: function._cache_size() for key, function in functions.items()}
     pool = decoder.pool(2)
     for length in (2, 64, 100):
-        pool.read(0, np.ones(length, np.int32))
+        pool.read(0, np.ones(length, np.int32), scored=False)
     draw(pool, 1, np.arange(2))
     assert decoder._functions == functions
     assert {key: function._cache_size() for key, function in functions.items()} == sizes

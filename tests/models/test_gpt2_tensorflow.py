@@ -275,7 +275,7 @@ def test_foreign_weights_are_refused_and_nothing_changes() -> None:
 
 
 def test_bfloat16_stays_near_float32_over_200_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound: 0.02 nats between the two curves' means of 20 steps, where they fall from 3.2 to less than 2."""
+    """The bound: 0.05 nats between the two curves' means of 20 steps, where they fall from 3.2 to less than 2."""
     monkeypatch.setattr(gpt2_layers, "QUERY_BLOCK", 8)
     monkeypatch.setattr(gpt2_tensorflow, "LOSS_ROWS", 64)
     curves = []
@@ -290,7 +290,7 @@ def test_bfloat16_stays_near_float32_over_200_steps(monkeypatch: pytest.MonkeyPa
     exact, near = (np.reshape(curve, [10, 20]).mean(axis=1) for curve in curves)
     assert exact[0] > 2.9
     assert exact[-1] < 2.0
-    np.testing.assert_allclose(near, exact, atol=0.02)
+    np.testing.assert_allclose(near, exact, atol=0.05)
 
 
 def test_narrow_models_are_exact_unless_asked_otherwise() -> None:

@@ -68,7 +68,7 @@ class GPT2Decoder:
         self._safe: dict[int, int] = {}
         self._by_column = False
         self.load(weights)
-        if not self._equal(LARGEST):
+        if not self._equal_products(LARGEST):
             self._by_column = True
             self.load(weights)
 
@@ -226,9 +226,9 @@ class GPT2Decoder:
 
     # ------------------------------------------------------------------ prompts
 
-    def _reader(self, length: int, scored: bool) -> Any:
-        """The compiled reader of prompts padded to `length`."""
-        key = ("read", length, scored)
+    def _reader(self, slots: int, length: int, scored: bool) -> Any:
+        """The compiled reader of prompts padded to `length`, for a pool of so many slots."""
+        key = ("read", slots, length, scored)
         if key not in self._functions:
             self._functions[key] = jax.jit(functools.partial(self._read, scored), donate_argnums=1)
         return self._functions[key]
@@ -271,6 +271,27 @@ class GPT2Decoder:
         return self._safe[slots]
 
     def _equal(self, slots: int) -> bool:
+        """Whether so many slots give the bits that the smallest number of slots gives: products, and whole steps."""
+        if slots == SMALLEST:
+            return True
+        return self._equal_products(slots) and bool(
+            (self._trial(slots) == self._trial(SMALLEST)[:, :1]).all()
+        )
+
+    def _trial(self, slots: int) -> Floats:
+        """Scores [N, S] of the same tokens fed to all slots of a pool, some more than a block of the cache."""
+        pool, controls = Pool(self, slots), Controls.neutral(slots)
+        count = min(self.config.context, BLOCK + CHUNK) // CHUNK * CHUNK or self.config.context
+        ids = np.random.default_rng(0).integers(0, self.config.vocabulary_size, count + 1).astype(np.int32)
+        fresh, scores = np.ones(slots, np.bool_), []
+        for first in range(0, count, CHUNK):
+            forced = np.repeat(ids[first + 1 : first + 1 + CHUNK, None], slots, axis=1)
+            u = np.zeros(forced.shape, np.float32)
+            scores.append(pool.run(fresh, np.full(slots, ids[0]), forced, u, controls)[1])
+            fresh = np.zeros(slots, np.bool_)
+        return np.concatenate(scores)
+
+    def _equal_products(self, slots: int) -> bool:
         """Whether every slot of every product gives the bits that the smallest number of slots gives."""
         names = [
             "wte",
@@ -325,7 +346,7 @@ class Pool:
             return np.zeros(0, np.float32)
         padded = np.zeros((2, _padded(count, self.decoder.config.context)), np.int32)
         padded[:, :count] = ids[:-1], ids[1:]
-        reader = self.decoder._reader(padded.shape[1], scored)
+        reader = self.decoder._reader(self.slots, padded.shape[1], scored)
         with jax.enable_x64(True):  # the sums of log_probability
             self._cache, found = reader(self.decoder._arrays, self._cache, np.int32(slot), *padded)
         return np.asarray(found)[:count] if scored else np.zeros(0, np.float32)

@@ -338,7 +338,7 @@ class GPT2Engine:
             block = self._block(weights, i)
             saved: Any = blocks[i]
             if self.checkpointing:
-                saved = self._again(block, *saved, d_low)
+                saved = self._again(block, saved, d_low)
             d_x, d_low = layers.block_backward(
                 block,
                 saved,
@@ -376,9 +376,10 @@ class GPT2Engine:
             return x, *layers.normalize(x, gain, shift, self.dtype)
         return layers.add_and_normalize(x, y, bias, gain, shift, self.dtype)
 
-    def _again(self, block: Mapping[str, Tensor], entered: Tensor, rows: int, after: Tensor) -> Any:
+    def _again(self, block: Mapping[str, Tensor], kept: tuple[Tensor, int], after: Tensor) -> Any:
         """A block's forward pass once more, not before `after` is there: the copy keeps TensorFlow from seeing that the
         results exist already."""
+        entered, rows = kept
         with tf.control_dependencies([after]):
             x = tf.raw_ops.DeepCopy(x=entered)
         norm = layers.normalize(x, block["ln_1/g"], block["ln_1/b"], self.dtype)
