@@ -408,7 +408,11 @@ def test_memory_is_flat_over_any_number_of_calls(name: str, request: pytest.Fixt
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
     calls(40)
-    before, objects = resident(), len(gc.get_objects())
-    calls(120)
-    assert resident() - before < 24e6
-    assert len(gc.get_objects()) - objects < 1000
+    grown = []
+    for _ in range(4):  # what other tests left behind in this process settles; a leak grows in every round
+        before, objects = resident(), len(gc.get_objects())
+        calls(60)
+        grown.append((resident() - before, len(gc.get_objects()) - objects))
+        if grown[-1][0] < 2e6 and grown[-1][1] < 500:
+            return
+    pytest.fail(f"bytes and objects more after each round of calls: {grown}")

@@ -28,6 +28,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 # CPUs without one of these emulate bfloat16 products, several times slower than float32.
 BFLOAT16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
 
+NARROW = 128  # products of less are over too soon to be told apart
 BFLOAT16_WORTH_IT = 1.25  # how much faster its products have to be to pay for the casts around them
 
 
@@ -156,7 +157,7 @@ def choose_precision(wanted: str, rows: int, width: int) -> str:
         raise SettingsError(unknown_name("precision", wanted, PRECISIONS))
     if wanted != "auto":
         return wanted
-    if not cpu_features() & BFLOAT16_FEATURES:
+    if not cpu_features() & BFLOAT16_FEATURES or width < NARROW:
         return "float32"
     return "bfloat16" if _bfloat16_gain(rows, width) >= BFLOAT16_WORTH_IT else "float32"
 

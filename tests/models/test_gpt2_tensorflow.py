@@ -157,6 +157,12 @@ def test_a_certain_and_an_impossible_label_have_finite_exact_losses() -> None:
         assert loss.right.numpy().tolist() == [True, False]
 
 
+def test_rows_of_the_same_place_add_up() -> None:
+    table, rows = np.ones([4, 2], np.float32), np.arange(6, dtype=np.float32).reshape(3, 2)
+    run = tf.function(lambda t: gpt2_layers.add_rows(2.0 * t, tf.constant([3, 1, 3]), tf.constant(rows)))
+    np.testing.assert_array_equal(run(table), [[2, 2], [4, 5], [2, 2], [6, 8]])
+
+
 def test_sgd_is_clipped_by_the_global_norm() -> None:
     x, y = tokens()
     found = gradients(make(), x, y)
@@ -207,6 +213,7 @@ def test_lora_trains_two_narrow_matrices_beside_each_product() -> None:
     x, y = tokens()
     engine = make(lora_rank=2, lora_alpha=6.0)
     for name, value in engine.merged().items():
+        assert value.shape == lively()[name].shape
         np.testing.assert_array_equal(value, lively()[name])
     draw = np.random.default_rng(2)
     weights, slots, carried = engine.export()

@@ -361,6 +361,14 @@ def weigh(rows: Tensor, rest: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return tf.cast(wide, rows.dtype), -rest * wide
 
 
+def add_rows(table: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+    """table [V, E] + rows [R, E] at places [R], one after the other, so repeated places always sum in the same order.
+
+    In place: nothing else may read `table` after it.
+    """
+    return tf.raw_ops.InplaceAdd(x=table, i=places, v=rows)
+
+
 @kernel
 def total(parts: Sequence[Tensor]) -> Tensor:
     """Their sum, float32."""

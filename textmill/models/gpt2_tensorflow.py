@@ -412,8 +412,7 @@ class GPT2Engine:
                 d_part = tf.matmul(loss.others, weighed, transpose_a=True)
                 d_matrix = layers.total([d_part] if d_matrix is None else [d_matrix, d_part])
         if d_matrix is not None:
-            places = tf.maximum(labels, 0)[:, None]
-            found["wte"] = tf.tensor_scatter_nd_add(d_matrix, places, tf.concat(d_labels, axis=0))
+            found["wte"] = layers.add_rows(d_matrix, tf.maximum(labels, 0), tf.concat(d_labels, axis=0))
         return tf.add_n(losses), tf.add_n(right), tf.concat(d_rows, axis=0)
 
     def _losses(
@@ -455,7 +454,7 @@ class GPT2Engine:
         if "wte" not in self.trained:
             return
         rows, length = tokens.shape
-        found["wte"] = tf.tensor_scatter_nd_add(found["wte"], tf.reshape(tokens, [-1, 1]), d_x)
+        found["wte"] = layers.add_rows(found["wte"], tf.reshape(tokens, [-1]), d_x)
         d_places = tf.reduce_sum(tf.reshape(d_x, [rows, length, -1]), axis=0)
         found["wpe"] = tf.pad(d_places, [[0, self.config.context - length], [0, 0]])
 
