@@ -5,22 +5,22 @@ Knows how to read arguments and how to end: one line and the error's exit code, 
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from textmill import __version__
+from textmill.cli_cluster import doctor, runs, submit, watch
 from textmill.cli_models import models
+from textmill.cli_options import named_values, settings_options
+from textmill.cli_serve import serve
 from textmill.errors import InputError, TextmillError
-from textmill.settings import Settings
 
 log = logging.getLogger("textmill")
 
@@ -62,88 +62,13 @@ def main(verbose: bool, quiet: bool) -> None:
       normalize   CORPUS     -> dataset       rules, duplicates, split, tokens
       train       DATASET    -> checkpoint    char-GRU, word-LSTM or GPT-2; goes on where it was stopped
       generate    CHECKPOINT -> texts         new text, and what of it was copied
+      serve       CHECKPOINT -> HTTP          a service for many at once, with a page
     Or all of them at once, as a compiled pipeline:  textmill run quickstart
     """
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(level)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def settings_options(
-    cls: type[Settings], section: str
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add one option for each setting, and --config FILE; the command gets them merged as `settings`.
-
-    An argument wins over the environment (TEXTMILL_<SECTION>_<NAME>), which wins over the file, then the default.
-    """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        def wrapped(config: Path | None, assignments: tuple[str, ...] = (), **values: Any) -> None:
-            given = {name: values.pop(name) for name in cls.kinds() if name in values}
-            given = {name: value for name, value in given.items() if value is not None}
-            if assignments:
-                given["overrides"] = _assignments(assignments)
-            command(settings=cls.resolve(given, file=config, section=section), **values)
-
-        wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
-        wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-        for field in reversed(dataclasses.fields(cls)):
-            wrapped = _option(cls, field)(wrapped)
-        note = f"YAML file with these settings below the key {section}."
-        return click.option("--config", type=Folder, help=note)(wrapped)
-
-    return decorate
-
-
-def _option(
-    cls: type[Settings], field: dataclasses.Field[Any]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    flag = f"--{field.name.replace('_', '-')}"
-    help = field.metadata["help"]
-    if field.name == "overrides":
-        return click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help=help)
-    default = getattr(cls(), field.name)
-    if isinstance(default, bool):
-        return click.option(
-            f"{flag}/--no-{flag[2:]}", field.name, default=None, help=f"{help}  [{_word(default)}]"
-        )
-    shown = ",".join(map(str, default)) if isinstance(default, list) else default
-    metavar = (
-        "|".join(field.metadata["choices"])
-        if field.metadata["choices"]
-        else (str if default is None else type(default)).__name__.upper()
-    )
-    note = f"  [{shown}]" if shown not in ("", None) else ""
-    return click.option(flag, field.name, default=None, metavar=metavar, help=help + note)
-
-
-def _word(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def _assignments(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE pairs, values read as YAML."""
-    import yaml
-
-    values = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise InputError(f"{pair!r} is not of the form NAME=VALUE.")
-        try:
-            values[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"the value of {pair!r} is not valid YAML.") from error
-    return values
-
-
-def _texts(pairs: tuple[str, ...]) -> dict[str, str]:
-    """NAME=VALUE pairs, values as they stand: the pipeline's file knows their types."""
-    for pair in pairs:
-        if not pair.partition("=")[0] or "=" not in pair:
-            raise InputError(f"{pair!r} is not of the form NAME=VALUE.")
-    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _stage(module: str, name: str) -> Any:
@@ -201,8 +126,14 @@ def _add_stages() -> None:
     @click.option(
         "--dry-run", is_flag=True, help="Say what would be read or fetched, and fetch and write no text."
     )
+    @click.option(
+        "--earlier",
+        default="",
+        metavar="PLACE",
+        help="A corpus to go on from while there is none in the folder: a folder, s3:// or gs://; with * the newest.",
+    )
     @settings_options(IngestSettings, "ingest")
-    def ingest(source: str, out: Path, dry_run: bool, settings: IngestSettings) -> None:
+    def ingest(source: str, out: Path, dry_run: bool, earlier: str, settings: IngestSettings) -> None:
         """Read SOURCE into a corpus folder; only what changed is read again.
 
         \b
@@ -224,9 +155,9 @@ def _add_stages() -> None:
         x-archive, mastodon-archive. Both stand in docs/dumps_and_posts.md.
         """
         if dry_run:
-            _say_plan(_stage("ingest", "plan")(source, out, settings))
+            _say_plan(_stage("ingest", "plan")(source, out, settings, earlier))
             return
-        _say_done("corpus", out, _stage("ingest", "ingest")(source, out, settings))
+        _say_done("corpus", out, _stage("ingest", "ingest")(source, out, settings, earlier))
 
     @main.command()
     @click.argument("corpus", type=Folder)
@@ -358,7 +289,7 @@ def _add_stages() -> None:
 
         \b
         Recipes: quickstart, script_train, script_generate, script_word_lstm, play_char_gru, tweets_gpt2,
-        episodes_gpt2.
+        episodes_gpt2, large_corpus_gpt2.
         Example: textmill run quickstart --param source=my_texts/ --output out
         """
         from textmill.pipeline_file import read_pipeline
@@ -368,11 +299,14 @@ def _add_stages() -> None:
             click.echo(read_pipeline(pipeline).describe())
             return
         verbose = bool(context.parent and context.parent.params["verbose"])
-        run_pipeline(pipeline, _texts(param), output, verbose=verbose)
+        run_pipeline(pipeline, named_values(param), output, verbose=verbose)
 
 
 _add_stages()
+main.add_command(serve)
 main.add_command(models)
+for _command in (submit, runs, watch, doctor):
+    main.add_command(_command)
 
 if __name__ == "__main__":
     main()

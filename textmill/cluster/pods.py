@@ -1,0 +1,80 @@
+"""What Kubernetes knows of a run beside KFP's API: Argo's workflow, why a pod waits, the last lines of its log.
+
+All of it is asked only where kubectl's cluster is the one the run is on; without it a run is followed by the API alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+RUN_LABEL = "pipeline/runid"
+TIMEOUT = 10  # seconds for one question
+
+
+class Pods:
+    """A run's workflow and pods. Every answer may be empty: no cluster, no permission, already cleared away."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace or "kubeflow"
+        self._core: Any = None
+        self._custom: Any = None
+        with contextlib.suppress(Exception):
+            from kubernetes import client, config
+
+            try:
+                config.load_incluster_config()
+            except config.ConfigException:
+                config.load_kube_config()
+            settings = client.Configuration.get_default_copy()
+            settings.retries = 0
+            api = client.ApiClient(settings)
+            self._core, self._custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
+
+    def workflow(self, run: str) -> dict[str, Any] | None:
+        """Argo's workflow of this run, as JSON; None where it cannot be had."""
+        if self._custom is None:
+            return None
+        try:
+            found = self._custom.list_namespaced_custom_object(
+                "argoproj.io",
+                "v1alpha1",
+                self.namespace,
+                "workflows",
+                label_selector=f"{RUN_LABEL}={run}",
+                _request_timeout=TIMEOUT,
+            )["items"]
+        except Exception:  # not this cluster, or not allowed: the API alone has to do from now on
+            self._custom = None
+            return None
+        return found[0] if found else None
+
+    def waits_for(self, pod: str) -> str:
+        """Why a pod is not running yet, in the scheduler's or the kubelet's words; "" where there is no reason."""
+        from textmill.doctor.kubernetes import why_pending
+
+        if self._core is None:
+            return ""
+        try:
+            return why_pending(self._core.read_namespaced_pod(pod, self.namespace, _request_timeout=TIMEOUT))[
+                1
+            ]
+        except Exception:
+            return ""
+
+    def last_lines(self, pod: str, count: int) -> list[str]:
+        """The end of what a pod's own container said."""
+        if self._core is None or not pod:
+            return []
+        for container in ("main", None):
+            with contextlib.suppress(Exception):
+                said = self._core.read_namespaced_pod_log(
+                    pod,
+                    self.namespace,
+                    container=container,
+                    tail_lines=4 * count,
+                    _request_timeout=TIMEOUT,
+                    _preload_content=False,
+                )
+                return said.data.decode("utf-8", "replace").splitlines()
+        return []
