@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -84,6 +85,13 @@ def connect(settings: ConnectionSettings) -> Any:
     return client
 
 
+def version_of(client: Any) -> str:
+    """The server's version, or ""; the client's own model of the answer leaves it out."""
+    answer = client._healthz_api.healthz_service_get_healthz(_preload_content=False, _request_timeout=10)
+    version = str(json.loads(answer.data).get("tag_name") or "")
+    return version if version != "unknown" else ""
+
+
 def _has_cluster() -> bool:
     """Is there a kubeconfig, or are we in a pod?"""
     files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
@@ -113,8 +121,6 @@ def api_errors(server: str) -> Iterator[None]:
 
 def _message(error: Any) -> str:
     """The server's own words; it wraps them in JSON, and in their own history."""
-    import json
-
     try:
         text = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

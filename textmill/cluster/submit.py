@@ -75,7 +75,9 @@ def submit(
     name = settings.name or f"{pipeline.name} {datetime.now():%Y-%m-%d %H:%M:%S}"
     endpoint = endpoint_of(settings)
     with api_errors(endpoint or "the cluster"):
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints an address of the dashboard, which may be none
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # it prints an address of the dashboard, which may be none
             experiment = client.create_experiment(settings.experiment, namespace=settings.namespace or None)
         job = client._create_job_config(
             params=dict(arguments),

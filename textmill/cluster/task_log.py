@@ -10,7 +10,19 @@ NOISE = re.compile(
 )
 
 
+OURS = re.compile(r"textmill\.errors\.\w+: (?P<message>.+)")
+TRACEBACK = "Traceback (most recent call last):"
+
+
 def last_words(lines: list[str], count: int) -> list[str]:
-    """At most `count` lines from the end, without the launcher's; with them where nothing else was said."""
+    """At most `count` lines from the end, without the launcher's; with them where nothing else was said.
+
+    An error of textmill's own is its one line, without the traceback before it.
+    """
     own = [line.rstrip() for line in lines if line.strip() and not NOISE.match(line)]
+    for place in range(len(own) - 1, -1, -1):
+        if found := OURS.match(own[place].strip()):
+            begin = next((i for i in range(place, -1, -1) if own[i].strip() == TRACEBACK), place)
+            own = [*own[:begin], found["message"]]
+            break
     return (own or [line.rstrip() for line in lines if line.strip()])[-count:]

@@ -37,9 +37,12 @@ KFP_STATES = {
 }
 LONGEST_PREFIX = 242  # of a pod's name: Kubernetes takes 253, Argo's hash and the dashes the rest
 ITERATION = re.compile(r"iteration-iterations\((\d+):\d+\)")
-OWN_NAMES = re.compile(  # nodes that are KFP's, not the pipeline's
-    r"(.*-driver|executor(\(\d+\))?|iteration-.*|entrypoint|root)$"
-)
+ATTEMPT = re.compile(r"\(\d+\)$")  # Argo's number of a retried node, behind its name
+OWN_NAMES = re.compile(
+    r"(.*-driver|executor|iteration-.*|entrypoint|root)$"
+)  # KFP's nodes, not the pipeline's
+
+Path = tuple[str, ...]
 
 
 @dataclass
@@ -68,33 +71,39 @@ class TaskRow:
 
 def rows_of_workflow(workflow: Mapping[str, Any]) -> list[TaskRow]:
     """The tasks of an Argo Workflow (its JSON), in the order they started."""
-    nodes = (workflow.get("status") or {}).get("nodes") or {}
-    name = workflow["metadata"]["name"]
-    rows: dict[tuple[str, ...], TaskRow] = {}
-    for node in sorted(nodes.values(), key=lambda node: (node.get("startedAt") or "", node["name"])):
-        path = tuple(node["name"].removeprefix(name).strip(".").split("."))
-        if is_own(path[-1]) or path == ("",):
-            continue
-        if node.get("type") not in ("DAG", "Steps", "Pod", "Retry", "Skipped", "TaskGroup"):
-            continue
-        row = rows.setdefault(path, TaskRow(path[-1], _items(path)))
-        row.state = ARGO_STATES.get(node.get("phase", ""), WAITING)
-        row.started, row.ended = _time(node.get("startedAt")), _time(node.get("finishedAt"))
-        row.message = node.get("message") or ""
-        if node.get("type") == "Pod":  # an importer
-            row.pods.append(pod_name(workflow, node))
-    for node in nodes.values():
-        path = tuple(node["name"].removeprefix(name).strip(".").split("."))
-        last = path[-1]
-        if last.endswith("-driver"):
-            _note_driver(rows.get((*path[:-1], last.removesuffix("-driver"))), workflow, node)
-        elif re.fullmatch(r"executor(\(\d+\))?", last) and path[:-1] in rows:
+    nodes = list(((workflow.get("status") or {}).get("nodes") or {}).values())
+    nodes.sort(key=lambda node: (node.get("startedAt") or "", len(node["name"]), node["name"]))
+    rows: dict[Path, TaskRow] = {}
+    for node in nodes:  # of a node and its attempts, the node comes first
+        path = _path(workflow, node)
+        if path and not is_own(path[-1]) and path not in rows:
+            rows[path] = TaskRow(path[-1], _items(path))
+            _note_task(rows[path], workflow, node)
+    for node in nodes:
+        path = _path(workflow, node)
+        if path and path[-1].endswith("-driver"):
+            _note_driver(rows.get((*path[:-1], path[-1].removesuffix("-driver"))), workflow, node)
+        elif path and path[-1] == "executor" and path[:-1] in rows:
             _note_executor(rows[path[:-1]], workflow, node)
     inner = {path[:n] for path in rows for n in range(1, len(path))}
     listed = [row for path, row in rows.items() if path not in inner]  # a loop is seen by its tasks
     for row in listed:
-        row.pod = row.pods[-1] if row.pods else row.pod
+        row.pod = row.pods[-1] if row.pods else ""
     return listed
+
+
+def _path(workflow: Mapping[str, Any], node: Mapping[str, Any]) -> Path:
+    """A node's place among the others, without the numbers of attempts: root, train, executor."""
+    parts = node["name"].removeprefix(workflow["metadata"]["name"]).split(".")
+    return tuple(ATTEMPT.sub("", part) for part in parts if ATTEMPT.sub("", part))
+
+
+def _note_task(row: TaskRow, workflow: Mapping[str, Any], node: Mapping[str, Any]) -> None:
+    row.state = ARGO_STATES.get(node.get("phase", ""), WAITING)
+    row.started, row.ended = _time(node.get("startedAt")), _time(node.get("finishedAt"))
+    row.message = node.get("message") or ""
+    if node.get("type") == "Pod":  # an importer has no executor below it
+        row.pods.append(pod_name(workflow, node))
 
 
 def _note_driver(row: TaskRow | None, workflow: Mapping[str, Any], node: Mapping[str, Any]) -> None:
@@ -106,20 +115,21 @@ def _note_driver(row: TaskRow | None, workflow: Mapping[str, Any], node: Mapping
         row.state = CACHED
     elif said.get("condition") == "false":
         row.state = SKIPPED
-    if ARGO_STATES.get(node.get("phase", "")) == FAILED:
+    if ARGO_STATES.get(node.get("phase", "")) == FAILED and node.get("type") == "Pod":
         row.state, row.message = FAILED, node.get("message") or row.message
         row.pods.append(pod_name(workflow, node))
 
 
 def _note_executor(row: TaskRow, workflow: Mapping[str, Any], node: Mapping[str, Any]) -> None:
+    """An attempt: its pod. A task whose latest pod is not running yet is waiting."""
     if node.get("type") != "Pod":
         return
     row.attempts += 1
     row.pods.append(pod_name(workflow, node))
-    if node.get("phase") in ("Pending", "Running") and row.state == RUNNING:
-        row.state = ARGO_STATES[node["phase"]]
-        row.message = node.get("message") or ""
-    elif ARGO_STATES.get(node.get("phase", "")) == FAILED:
+    state = ARGO_STATES.get(node.get("phase", ""), WAITING)
+    if row.state == RUNNING and state in (WAITING, RUNNING):
+        row.state, row.message = state, node.get("message") or ""
+    elif state == FAILED:
         row.message = node.get("message") or row.message
 
 
@@ -128,7 +138,7 @@ def rows_of_run(task_details: Iterable[Any]) -> list[TaskRow]:
     rows = []
     for task in sorted(task_details, key=lambda t: str(t.start_time or "")):
         name = task.display_name or ""
-        if is_own(name) or not name or "." in name:
+        if ATTEMPT.search(name) or is_own(name) or not name or "." in name:
             continue
         row = TaskRow(
             name, (), KFP_STATES.get(str(task.state), WAITING), _set(task.start_time), _set(task.end_time)

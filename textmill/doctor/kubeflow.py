@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
-from textmill.cluster.connection import ConnectionSettings, connect, endpoint_of
+from textmill.cluster.connection import ConnectionSettings, connect, endpoint_of, version_of
 from textmill.doctor.finding import NOTE, OK, WRONG, Finding
 from textmill.errors import TextmillError
 
@@ -23,7 +23,7 @@ def examine(settings: ConnectionSettings) -> Iterator[Finding]:
         return
     try:
         client = connect(settings)
-        version = client.get_kfp_healthz().tag_name or "of an unnamed version"
+        version = version_of(client)
         experiments = client.list_experiments(page_size=1, namespace=settings.namespace or None)
     except TextmillError as error:
         yield Finding("Kubeflow Pipelines", WRONG, str(error))
@@ -31,8 +31,8 @@ def examine(settings: ConnectionSettings) -> Iterator[Finding]:
     except Exception as error:
         yield Finding("Kubeflow Pipelines", WRONG, f"{endpoint}: {' '.join(str(error).split())[:200]}")
         return
-    text = f"{version} at {endpoint}, {experiments.total_size or 0} experiments."
-    if version.startswith(TESTED) or not version[0].isdigit():
+    text = f"{version or 'it answers'} at {endpoint}, {experiments.total_size or 0} experiments."
+    if not version or version.startswith(TESTED):
         yield Finding("Kubeflow Pipelines", OK, text)
     else:
         yield Finding("Kubeflow Pipelines", NOTE, f"{text} textmill is tested with {TESTED}.")
