@@ -5,6 +5,11 @@
 #   make test-slow      the tests that take minutes
 #   make compile        compile components and pipelines to YAML, write the components' READMEs
 #   make lock           renew requirements/*.lock from pyproject.toml (needs the package registry)
+#   make images         build the images (docker; VARIANTS=cpu for one of them), write images/digests.json and images/sbom/
+#   make images-push    push them: make images-push REGISTRY=registry.example/team
+#   make test-cluster   the tests on a Kubernetes: KUBECONFIG's and KFP_ENDPOINT's, or the test cluster beside this project
+#   make kind-up        a cluster of your own in docker, with Kubeflow Pipelines (needs kind, kubectl and the internet);
+#   make kind-load      put the images on it; make kind-down takes it away
 #   make bench          the benchmarks (peers are installed into environments of their own)
 
 PYTHON ?= python3
@@ -15,7 +20,8 @@ READY := $(VENV)/.ready
 OUT ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check format compile lock bench clean
+.PHONY: help setup run test test-slow test-cluster check format compile lock lock-images bench clean
+.PHONY: images images-push kind-up kind-load kind-down
 
 help:
 	@sed -n 's/^#  \( make.*\)/ \1/p' Makefile
@@ -66,6 +72,38 @@ compile: setup
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	  --all-extras --group dev pyproject.toml -o requirements/dev.lock
+	@$(MAKE) --no-print-directory lock-images
+
+# One lock for each image, of the versions in dev.lock. The CPU images have TensorFlow's CPU build.
+STAGES := --extra crawl --extra social --extra dumps --extra parquet --extra language --extra train \
+  --extra gpt2-simple --extra report --extra s3 --extra gcs
+IMAGE_LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --constraint requirements/dev.lock
+lock-images:
+	$(IMAGE_LOCK) images/requirements/build.in -o requirements/build.lock
+	$(IMAGE_LOCK) --no-deps images/requirements/component.in -o requirements/component.lock
+	$(IMAGE_LOCK) pyproject.toml $(STAGES) images/requirements/cpu.in \
+	  --override images/requirements/without-tensorflow.txt -o requirements/cpu.lock
+	$(IMAGE_LOCK) pyproject.toml $(STAGES) images/requirements/gpu.in \
+	  --override images/requirements/without-libclang.txt -o requirements/gpu.lock
+	$(IMAGE_LOCK) pyproject.toml --extra serve --extra train --extra s3 --extra gcs images/requirements/serve.in \
+	  --override images/requirements/without-tensorflow.txt -o requirements/serve.lock
+
+BASE ?= python:3.11-slim-bookworm
+images: setup
+	$(BIN)/python tools/images.py build --base $(BASE) $(VARIANTS)
+
+images-push: setup
+	$(BIN)/python tools/images.py push --registry "$(REGISTRY)" $(VARIANTS)
+	@echo "now: make compile, so that the recipes name these images"
+
+# An installation of the test cluster is looked for beside this project. TESTS: arguments of pytest.
+CLUSTER ?= ../shared/cluster
+test-cluster: setup
+	$(BIN)/python tools/cluster_tests.py --cluster $(CLUSTER) $(TESTS)
+
+kind-up kind-load kind-down: setup
+	$(BIN)/python tools/kind.py $(@:kind-%=%)
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.common import ROOT
 
-CLAIMS = ("rnn_training", "rnn_decoding")
+CLAIMS = ("rnn_training", "rnn_decoding", "gpt2_decoding", "normalizing", "gpt2_training")
 
 
 def main(names: list[str]) -> int:

@@ -10,11 +10,13 @@ from pathlib import Path
 DIGESTS = Path(__file__).parent.parent / "images" / "digests.json"
 
 
-def pinned_image(variant: str = "cpu") -> str:
-    """Full reference of an image by digest, such as `registry/textmill-python-cpu@sha256:…`.
+def pinned_image(variant: str = "cpu", table: Path = DIGESTS) -> str:
+    """Full reference of an image: `registry/textmill-python-cpu@sha256:…` once it was pushed, and before that with a
+    tag made of its content's id.
 
     An image that was never built has a digest of zeros: it compiles, and cannot be pulled by mistake.
     """
-    table = json.loads(DIGESTS.read_text(encoding="utf-8"))
     name = f"textmill-python-{variant}"
-    return f"{table['registry']}/{name}@{table['images'][name]['digest']}"
+    entry = json.loads(table.read_text(encoding="utf-8"))["images"][name]
+    at = f"@{entry['digest']}" if "digest" in entry else f":{entry['tag']}"
+    return f"{entry['registry']}/{name}{at}"

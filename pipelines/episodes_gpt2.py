@@ -1,9 +1,10 @@
 """New episodes of a series: a GPT-2 is fine-tuned on summaries, and goes on from the beginning of one.
 
-The summaries are what a crawler brings; until then a folder of them, an episode a file.
+The summaries come from a wiki, its pages named by numbered series (docs/collecting.md has the description), or from
+any other source: a crawl, a folder with an episode a file.
 Hardware: 2 cores and 6 GB for the 124M model, or a GPU of 8 GB.
 Expect after 1,500 steps, as the old system trained: whole sentences, the series' names, little of a plot.
-Run it with: textmill run episodes_gpt2 --param source=episodes/ --param "prompt=Ivo and Maud were"
+Run it with: textmill run episodes_gpt2 --param source=mediawiki:episodes.yaml --param "prompt=Ivo and Maud were"
 """
 
 from kfp import dsl
@@ -15,12 +16,13 @@ from components.normalize.component import normalize
 from components.pull.component import pull
 from components.report.component import report
 from components.train.component import train
-from pipelines.tasks import LIGHT, Hardware, apply
+from pipelines.tasks import LIGHT, Hardware, apply, collecting
 
 
 @dsl.pipeline(name="episodes-gpt2")
 def episodes_gpt2(
     source: str = "sample:episodes",
+    earlier: str = "",
     rules: str = "unicode_repair,episode_cleanup",
     base: str = "124M",
     base_uri: str = "",
@@ -40,12 +42,16 @@ def episodes_gpt2(
     train_memory: str = "10Gi",
     train_accelerator_type: str = "nvidia.com/gpu",
     train_accelerator_count: str = "0",
+    train_nodes: dict = {},  # noqa: B006
+    train_tolerations: list = [],  # noqa: B006
 ):
     """A GPT-2 is fine-tuned on episodes and writes new ones in whole sentences, with a report.
 
     Args:
-        source: Summaries of episodes, a file each: a folder, glob, archive, URL, s3:// or gs:// address, or
-            sample:episodes.
+        source: Summaries of episodes: mediawiki:episodes.yaml or crawl:site.yaml, the file at any address, or the
+            description itself; or a file each: a folder, glob, archive, URL, s3:// or gs:// address, sample:episodes.
+        earlier: The corpus of an earlier run, so that only new and changed episodes are fetched: its artifact's
+            address, with * the newest that matches (empty: fetch all).
         rules: Rule sets that clean the summaries, with commas between.
         base: The GPT-2 to start from: 124M, 355M, 774M or 1558M.
         base_uri: Where to pull the base from (empty: OpenAI's bucket).
@@ -65,6 +71,8 @@ def episodes_gpt2(
         train_memory: Memory of train on a cluster.
         train_accelerator_type: Which accelerator train asks for.
         train_accelerator_count: How many accelerators train asks for, as text.
+        train_nodes: Labels of the nodes that may run train, such as {nvidia.com/gpu.product: NVIDIA-L4}.
+        train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
     """
     light = LIGHT.on(image)
     writing = Hardware(image=image, cpu="2", memory="6Gi", retries=2)
@@ -74,9 +82,12 @@ def episodes_gpt2(
         memory=train_memory,
         accelerator_type=train_accelerator_type,
         accelerator_count=train_accelerator_count,
+        node_selector=train_nodes,
+        tolerations=train_tolerations,
         retries=3,
     )
-    corpus = apply(ingest(source=source), light).outputs["corpus"]
+    collected = collecting(apply(ingest(source=source, earlier=earlier), light))
+    corpus = collected.outputs["corpus"]
     pulled = apply(pull(release=base, uri=base_uri), light).outputs["base"]
     normalized = normalize(corpus=corpus, base=pulled, rules=rules, tokenizer="bpe")
     dataset = apply(normalized, light).outputs["dataset"]

@@ -35,6 +35,8 @@ def play_char_gru(
     train_memory: str = "8Gi",
     train_accelerator_type: str = "nvidia.com/gpu",
     train_accelerator_count: str = "0",
+    train_nodes: dict = {},  # noqa: B006
+    train_tolerations: list = [],  # noqa: B006
 ):
     """Plays become a character GRU of 3 x 512 units, and that writes a new play.
 
@@ -55,6 +57,8 @@ def play_char_gru(
         train_memory: Memory of train on a cluster.
         train_accelerator_type: Which accelerator train asks for.
         train_accelerator_count: How many accelerators train asks for, as text.
+        train_nodes: Labels of the nodes that may run train, such as {nvidia.com/gpu.product: NVIDIA-L4}.
+        train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
     """
     light = LIGHT.on(image)
     heavy = Hardware(
@@ -63,6 +67,8 @@ def play_char_gru(
         memory=train_memory,
         accelerator_type=train_accelerator_type,
         accelerator_count=train_accelerator_count,
+        node_selector=train_nodes,
+        tolerations=train_tolerations,
         retries=3,
     )
     corpus = apply(ingest(source=source), light).outputs["corpus"]
@@ -70,9 +76,9 @@ def play_char_gru(
         corpus=corpus,
         rules="unicode_repair",
         tokenizer="char",
-        alphabet="ascii98",
         near_duplicates=0.0,
         split="validation_book",
+        more={"alphabet": "ascii98"},
     )
     dataset = apply(normalized, light).outputs["dataset"]
     trained = train(

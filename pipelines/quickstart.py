@@ -32,6 +32,8 @@ def quickstart(
     train_memory: str = "4Gi",
     train_accelerator_type: str = "nvidia.com/gpu",
     train_accelerator_count: str = "0",
+    train_nodes: dict = {},  # noqa: B006
+    train_tolerations: list = [],  # noqa: B006
 ):
     """A small character model learns a text and writes new ones, with a report.
 
@@ -51,6 +53,8 @@ def quickstart(
         train_memory: Memory of train on a cluster.
         train_accelerator_type: Which accelerator train asks for.
         train_accelerator_count: How many accelerators train asks for, as text.
+        train_nodes: Labels of the nodes that may run train, such as {nvidia.com/gpu.product: NVIDIA-L4}.
+        train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
     """
     light = LIGHT.on(image)
     heavy = Hardware(
@@ -59,6 +63,8 @@ def quickstart(
         memory=train_memory,
         accelerator_type=train_accelerator_type,
         accelerator_count=train_accelerator_count,
+        node_selector=train_nodes,
+        tolerations=train_tolerations,
         retries=3,
     )
     corpus = apply(ingest(source=source), light).outputs["corpus"]

@@ -50,6 +50,8 @@ def script_train(
     train_memory: str = "8Gi",
     train_accelerator_type: str = "nvidia.com/gpu",
     train_accelerator_count: str = "0",
+    train_nodes: dict = {},  # noqa: B006
+    train_tolerations: list = [],  # noqa: B006
 ):
     """Scripts become a word LSTM: its checkpoint and a report.
 
@@ -67,6 +69,8 @@ def script_train(
         train_memory: Memory of train on a cluster.
         train_accelerator_type: Which accelerator train asks for.
         train_accelerator_count: How many accelerators train asks for, as text.
+        train_nodes: Labels of the nodes that may run train, such as {nvidia.com/gpu.product: NVIDIA-L4}.
+        train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
     """
     light = LIGHT.on(image)
     heavy = Hardware(
@@ -75,6 +79,8 @@ def script_train(
         memory=train_memory,
         accelerator_type=train_accelerator_type,
         accelerator_count=train_accelerator_count,
+        node_selector=train_nodes,
+        tolerations=train_tolerations,
         retries=3,
     )
     dataset, checkpoint = learn_scripts(

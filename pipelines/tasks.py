@@ -1,6 +1,6 @@
-"""What the recipes share: the hardware that a task asks for on a cluster.
+"""What the recipes share: the hardware that a task asks for on a cluster, its rights, its way to the object store.
 
-On one machine (`textmill run`) all of it is ignored.
+On one machine (`textmill run`) all of it is ignored. Named hardware is in textmill/hardware.yaml.
 """
 
 from dataclasses import dataclass, field, replace
@@ -8,32 +8,60 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-Text = Any  # a text, or a pipeline's parameter of type str
+Given = Any  # a plain value, or a pipeline's parameter
+
+# The environment of the object store, from a secret that may be absent: what a task reads from and publishes to itself.
+# A secret with the credentials.json of a Google service account names its place below, as
+# GOOGLE_APPLICATION_CREDENTIALS. With workload identity there is no secret.
+STORE_SECRET = "textmill-store"
+STORE_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+)
+STORE_FOLDER = "/var/run/secrets/textmill-store"
+
+# The keys of services that texts are collected from (docs/dumps_and_posts.md), from a secret that may be absent or hold
+# some of them: without its key a service gives what it gives to anyone.
+COLLECT_SECRET = "textmill-collect"
+COLLECT_VARIABLES = (
+    "BLUESKY_APP_PASSWORD",
+    "BLUESKY_HANDLE",
+    "MASTODON_ACCESS_TOKEN",
+    "X_BEARER_TOKEN",
+)
 
 
 @dataclass(frozen=True)
 class Hardware:
     """What a task's pod asks for. An empty field asks for nothing.
 
-    image, cpu, memory and the accelerator may be pipeline parameters. These must be of type str, the accelerator's
-    count too: KFP's driver reads a parameter of another type as an empty text and asks for no accelerator at all.
+    image, cpu, memory, the accelerator, node_selector and tolerations may be pipeline parameters; the last two of type
+    dict and list, the others of type str, the accelerator's count too: KFP's driver reads a parameter of another type
+    as an empty text and asks for no accelerator at all.
     """
 
-    image: Text = ""  # whole reference; a parameter within a longer text is not resolved by KFP's driver
-    cpu: Text = ""  # request and limit, such as "2"
-    memory: Text = ""  # request and limit, such as "4Gi"
-    accelerator_type: Text = "nvidia.com/gpu"
-    accelerator_count: Text = ""
-    node_selector: dict[str, str] = field(default_factory=dict)
-    tolerate: str = ""  # key of a taint, such as "nvidia.com/gpu"
-    spot: str = ""  # label and taint key of spot nodes, such as "cloud.google.com/gke-spot"
-    shm: str = ""  # size of /dev/shm, such as "1Gi"
+    image: Given = ""  # whole reference; a parameter within a longer text is not resolved by KFP's driver
+    cpu: Given = ""  # request, and limit where there is no other, such as "2"
+    cpu_limit: Given = ""
+    memory: Given = ""  # request, and limit where there is no other, such as "4Gi"
+    memory_limit: Given = ""
+    accelerator_type: Given = "nvidia.com/gpu"
+    accelerator_count: Given = ""
+    node_selector: Given = field(default_factory=dict)  # labels of the nodes that will do
+    tolerations: Given = field(
+        default_factory=list
+    )  # as Kubernetes writes them: {key, operator, value, effect}
+    shm: str = ""  # size of /dev/shm, such as "1Gi"; it counts as memory of the pod
     queue: str = ""  # Kueue's local queue
     minutes: int = 0  # the pod's deadline
     retries: int = 0
-    backoff: str = "30s"
+    backoff: str = "30s"  # before the first retry; then twice as long each time
 
-    def on(self, image: Text) -> "Hardware":
+    def on(self, image: Given) -> "Hardware":
         """The same in this image."""
         return replace(self, image=image)
 
@@ -42,17 +70,12 @@ LIGHT = Hardware(cpu="1", memory="2Gi", retries=2)  # every task but train
 
 
 def apply(task: dsl.PipelineTask, hardware: Hardware) -> dsl.PipelineTask:
-    """Make the task's pod ask for this hardware."""
+    """Make the task's pod ask for this hardware, run as no root, and find the object store."""
     _resources(task, hardware)
-    for label, value in hardware.node_selector.items():
-        kubernetes.add_node_selector(task, label, value)
-    if hardware.tolerate:
-        kubernetes.add_toleration(task, key=hardware.tolerate, operator="Exists", effect="NoSchedule")
-    if hardware.spot:
-        kubernetes.add_node_selector(task, hardware.spot, "true")
-        kubernetes.add_toleration(
-            task, key=hardware.spot, operator="Equal", value="true", effect="NoSchedule"
-        )
+    if _given(hardware.node_selector):
+        kubernetes.add_node_selector_json(task, hardware.node_selector)
+    if _given(hardware.tolerations):
+        kubernetes.add_toleration_json(task, hardware.tolerations)
     if hardware.shm:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=hardware.shm)
     if hardware.queue:
@@ -61,23 +84,48 @@ def apply(task: dsl.PipelineTask, hardware: Hardware) -> dsl.PipelineTask:
         kubernetes.set_timeout(task, hardware.minutes * 60)
     if hardware.retries:
         task.set_retry(hardware.retries, backoff_duration=hardware.backoff, backoff_factor=2.0)
+    kubernetes.set_security_context(task, run_as_non_root=True)  # Pod Security's `restricted` wants it said
+    kubernetes.use_secret_as_env(task, STORE_SECRET, {name: name for name in STORE_VARIABLES}, optional=True)
+    kubernetes.use_secret_as_volume(task, STORE_SECRET, STORE_FOLDER, optional=True)
     return task
 
 
+def collecting(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Give the task the services' keys; never take an earlier run's result: an address stays, what it holds changes."""
+    task.set_caching_options(False)
+    return kubernetes.use_secret_as_env(
+        task, COLLECT_SECRET, {name: name for name in COLLECT_VARIABLES}, optional=True
+    )
+
+
 def _resources(task: dsl.PipelineTask, hardware: Hardware) -> None:
-    # `is not ""` would be odd and `!= ""` on a pipeline's parameter makes a condition: ask for the type first.
-    if _given(hardware.image):
-        task.set_container_image(hardware.image)
-    if _given(hardware.cpu):
-        task.set_cpu_request(hardware.cpu).set_cpu_limit(hardware.cpu)
-    if _given(hardware.memory):
-        task.set_memory_request(hardware.memory).set_memory_limit(hardware.memory)
+    cpu_limit = hardware.cpu_limit if _given(hardware.cpu_limit) else hardware.cpu
+    memory_limit = hardware.memory_limit if _given(hardware.memory_limit) else hardware.memory
+    for value, use in (
+        (hardware.image, task.set_container_image),
+        (hardware.cpu, task.set_cpu_request),
+        (cpu_limit, task.set_cpu_limit),
+        (hardware.memory, task.set_memory_request),
+        (memory_limit, task.set_memory_limit),
+    ):
+        if _given(value):
+            use(value)
     if _given(hardware.accelerator_count):
         task.set_accelerator_type(hardware.accelerator_type).set_accelerator_limit(hardware.accelerator_count)
     # KFP passes a parameter into a loop for the tasks that it knows to use it, and does not look for it in resources.
-    asked = (hardware.cpu, hardware.memory, hardware.accelerator_type, hardware.accelerator_count)
-    task.register_pipeline_channels([value for value in asked if not isinstance(value, str)])
+    asked = (
+        hardware.cpu,
+        cpu_limit,
+        hardware.memory,
+        memory_limit,
+        hardware.accelerator_type,
+        hardware.accelerator_count,
+        hardware.node_selector,
+        hardware.tolerations,
+    )
+    task.register_pipeline_channels([value for value in asked if not isinstance(value, (str, dict, list))])
 
 
-def _given(value: Text) -> bool:
-    return not isinstance(value, str) or value != ""
+def _given(value: Given) -> bool:
+    # `value != ""` on a pipeline's parameter makes a condition: ask for the type first.
+    return not isinstance(value, (str, dict, list)) or bool(value)

@@ -1,10 +1,12 @@
-"""Posts in the manner of each author: one GPT-2 is fine-tuned for each file of posts, and writes new ones.
+"""Posts in the manner of each author: one GPT-2 is fine-tuned for each query's posts, and writes new ones.
 
-The files are what a collector brings, a query or an author each; until then a folder of them, .txt, .csv or .jsonl.
+Queries stand in a file, one a line: accounts, hashtags, searches on Mastodon, Bluesky or X. They are collected by one
+task, as a service counts requests by key and address; from there each query goes its own way. Instead of queries a
+folder of posts may be given, a .txt, .csv or .jsonl for each author.
 Hardware: 2 cores and 6 GB for the 124M model, or a GPU of 8 GB, for each file that is trained on at the same time.
 Expect after 25 steps of the 124M model: posts of the right length and subject; after 1,000 the author's manner, and
 on few hundred posts copies of them: the report says how much.
-Run it with: textmill run tweets_gpt2 --param source=queries/
+Run it with: textmill run tweets_gpt2 --param source=mastodon:queries.txt
 """
 
 from kfp import dsl
@@ -18,15 +20,17 @@ from components.pull.component import pull
 from components.report.component import report
 from components.take_items.component import take_items
 from components.train.component import train
-from pipelines.tasks import LIGHT, Hardware, apply
+from pipelines.tasks import LIGHT, Hardware, apply, collecting
 
-MOST_AT_ONCE = 8  # files worked on side by side
+MOST_AT_ONCE = 8  # queries worked on side by side
 
 
 @dsl.pipeline(name="tweets-gpt2")
 def tweets_gpt2(
     source: str = "sample:posts",
+    earlier: str = "",
     items: str = "",
+    minimum_characters: int = 500,
     rules: str = "unicode_repair,tweet_cleanup",
     base: str = "124M",
     base_uri: str = "",
@@ -46,13 +50,19 @@ def tweets_gpt2(
     train_memory: str = "10Gi",
     train_accelerator_type: str = "nvidia.com/gpu",
     train_accelerator_count: str = "0",
+    train_nodes: dict = {},  # noqa: B006
+    train_tolerations: list = [],  # noqa: B006
 ):
-    """For each file of posts a GPT-2 is fine-tuned and writes new posts, with a report; the files in parallel.
+    """For each query a GPT-2 is fine-tuned on its posts and writes new ones, with a report; queries go in parallel.
 
     Args:
-        source: Files of posts, one for each query or author: a folder, archive, URL, s3:// or gs:// address, or
-            sample:posts.
-        items: Which of the files: names or globs, with commas between (empty: all).
+        source: The service and its queries: mastodon:queries.txt, bluesky:… or x:…, the file at any address, or the
+            queries themselves, mastodon:{queries: ["@jo@soil.example", "#bread"]}. Or files of posts, one for each
+            author: a folder, archive, URL, s3:// or gs:// address, sample:posts.
+        earlier: The corpus of an earlier run, so that only newer posts are asked for: its artifact's address, with *
+            the newest that matches (empty: ask for all).
+        items: Which of the queries or files: names or globs, with commas between (empty: all).
+        minimum_characters: Leave out queries whose posts have fewer characters; too little to learn from.
         rules: Rule sets that clean the posts, with commas between.
         base: The GPT-2 to start from: 124M, 355M, 774M or 1558M.
         base_uri: Where to pull the base from (empty: OpenAI's bucket).
@@ -61,7 +71,7 @@ def tweets_gpt2(
         steps: Stop training after this many steps.
         max_minutes: Stop training after about this many minutes (0: no limit).
         prompt: How each new post begins (empty: as the model likes).
-        number: New posts for each file.
+        number: New posts for each query.
         most_characters: Most characters of a post.
         temperature: Below 1 safer, above 1 wilder, 0 always the likeliest.
         top_p: Draw from the fewest tokens that hold this probability together (1: from all).
@@ -72,6 +82,8 @@ def tweets_gpt2(
         train_memory: Memory of each train on a cluster.
         train_accelerator_type: Which accelerator train asks for.
         train_accelerator_count: How many accelerators each train asks for, as text.
+        train_nodes: Labels of the nodes that may run train, such as {nvidia.com/gpu.product: NVIDIA-L4}.
+        train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
     """
     light = LIGHT.on(image)
     writing = Hardware(image=image, cpu="2", memory="6Gi", retries=2)
@@ -81,12 +93,15 @@ def tweets_gpt2(
         memory=train_memory,
         accelerator_type=train_accelerator_type,
         accelerator_count=train_accelerator_count,
+        node_selector=train_nodes,
+        tolerations=train_tolerations,
         retries=3,
     )
-    corpus = apply(ingest(source=source), light).outputs["corpus"]
+    collected = collecting(apply(ingest(source=source, earlier=earlier), light))
+    corpus = collected.outputs["corpus"]
     pulled = apply(pull(release=base, uri=base_uri), light).outputs["base"]
-    files = apply(list_items(corpus=corpus, items=items), light)
-    with dsl.ParallelFor(files.output, parallelism=MOST_AT_ONCE) as item:
+    queries = apply(list_items(corpus=corpus, items=items, minimum_characters=minimum_characters), light)
+    with dsl.ParallelFor(queries.output, parallelism=MOST_AT_ONCE) as item:
         posts = apply(take_items(corpus=corpus, items=item), light).outputs["taken"]
         normalized = normalize(corpus=posts, base=pulled, rules=rules, tokenizer="bpe")
         dataset = apply(normalized, light).outputs["dataset"]

@@ -95,7 +95,10 @@ class FollowedPool:
     def room(self, slot: int) -> int:
         return int(self.decoder.config.context) - len(self.seen[slot])
 
-    def read(self, slot: int, ids: np.ndarray) -> np.ndarray:
+    def rest(self, slot: int) -> None:
+        self.seen[slot] = []
+
+    def read(self, slot: int, ids: np.ndarray, *, scored: bool = True, continued: bool = False) -> np.ndarray:
         assert 1 <= len(ids) <= self.decoder.config.context
         self.decoder.reads.append([int(i) for i in ids])
         self.seen[slot], self.next[slot] = [int(i) for i in ids[:-1]], int(ids[-1])
@@ -131,9 +134,9 @@ class ScriptedDecoder(FollowedDecoder):
 
 
 class ScriptedPool(FollowedPool):
-    def read(self, slot: int, ids: np.ndarray) -> np.ndarray:
+    def read(self, slot: int, ids: np.ndarray, *, scored: bool = True, continued: bool = False) -> np.ndarray:
         self.written = [0] * self.slots
-        return super().read(slot, ids)
+        return super().read(slot, ids, scored=scored, continued=continued)
 
     def run(
         self, fresh: np.ndarray, first: np.ndarray, forced: np.ndarray, u: np.ndarray, controls: Any

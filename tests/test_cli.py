@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from textmill.cli import main
 
-VERBS = ["ingest", "normalize", "train", "generate", "play", "score", "report", "run"]
+VERBS = ["ingest", "normalize", "train", "generate", "play", "score", "report", "run", "serve"]
 
 
 def call(*arguments: str) -> Result:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from textmill.dataset import Dataset, JsonLinesWriter, SplitWriter, read_dataset, read_json_lines, token_dtype
+from textmill.dataset import Dataset, SplitWriter, read_dataset, read_json_lines, token_dtype
 from textmill.errors import FolderError
 
 
@@ -74,12 +75,18 @@ def test_token_files_are_little_endian_and_as_small_as_they_can_be(tmp_path: Pat
     )
 
 
-def test_lines_of_any_text_come_back(tmp_path: Path) -> None:
-    values = [{"text": "a\nb\u2028c\r\n\x00🙂"}, {"text": ""}]
-    with JsonLinesWriter(tmp_path / "x.zst") as writer:
-        for value in values:
-            writer.add(value)
-    assert list(read_json_lines(tmp_path / "x.zst")) == values
+def test_pieces_follow_one_another_and_any_text_comes_back(tmp_path: Path) -> None:
+    """Each piece is a zstd frame of its own; readers of the format read them as one file."""
+    texts = ["a\nb\u2028c\r\n\x00🙂", '"start":0', ""]
+    with SplitWriter(tmp_path, np.dtype("<u2")) as writer:
+        for number, text in enumerate(texts):
+            writer.add(f"{number}\x00", 'a "title"', text, np.arange(number + 1))
+    lines = list(read_json_lines(tmp_path / "text.jsonl.zst"))
+    assert lines == [{"id": f"{number}\x00", "text": text} for number, text in enumerate(texts)]
+    entries = [json.loads(line) for line in (tmp_path / "documents.jsonl").read_text().splitlines()]
+    assert [(entry["start"], entry["tokens"]) for entry in entries] == [(0, 1), (1, 2), (3, 3)]
+    assert {entry["title"] for entry in entries} == {'a "title"'}
+    assert writer.counts == {"tokens": 6, "documents": 3, "characters": sum(map(len, texts))}
 
 
 @pytest.mark.parametrize("name", ["train/tokens.bin", "report.json", "tokenizer/tokenizer.json"])

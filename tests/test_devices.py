@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,50 @@ def test_threads_of_a_running_tensorflow_are_left_alone() -> None:
 def test_the_cpu_is_named() -> None:
     assert devices.cpu_name()
     assert isinstance(devices.cpu_features(), frozenset)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "platform", "chosen"),
+    [
+        ("auto", ["tensorflow", "jax"], "gpu", "jax"),
+        ("auto", ["tensorflow", "jax"], "cpu", "tensorflow"),
+        ("auto", ["tensorflow"], "gpu", "tensorflow"),
+        ("tensorflow", ["tensorflow", "jax"], "gpu", "tensorflow"),
+        ("jax", ["tensorflow", "jax"], "cpu", "jax"),
+    ],
+)
+def test_the_backend_follows_from_the_device(
+    wanted: str, there: list[str], platform: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "sees_accelerator", lambda: platform == "gpu")
+    assert devices.choose_backend(wanted, there, "gpt2") == chosen
+
+
+def test_jax_is_asked_where_the_system_shows_a_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(devices, "jax_platform", lambda: pytest.fail("there is nothing to ask for"))
+    (tmp_path / "nvidiactl").touch()
+    assert not devices.sees_accelerator(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    for platform, seen in (("gpu", True), ("cpu", False)):
+        monkeypatch.setattr(devices, "jax_platform", lambda platform=platform: platform)
+        assert devices.sees_accelerator(tmp_path) is seen
+
+
+def test_a_backend_without_an_engine_is_one_line() -> None:
+    with pytest.raises(SettingsError, match="'backend' is jax; char-gru trains with tensorflow"):
+        devices.choose_backend("jax", ["tensorflow"], "char-gru")
+    with pytest.raises(SettingsError, match="unknown backend 'torch'"):
+        devices.choose_backend("torch", ["tensorflow"], "char-gru")
+
+
+def test_jax_leaves_tensorflow_s_log_level_as_it_is() -> None:
+    """JAX would set 1 where none is set, and TensorFlow, loaded after it, would warn into the log."""
+    program = (
+        "from textmill import devices; devices.jax(); import os; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "3", done.stderr

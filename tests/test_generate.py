@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 from pathlib import Path
@@ -52,6 +53,22 @@ def test_the_texts_folder(checkpoint: Path, tmp_path: Path) -> None:
     made = manifest.read(texts, "texts", verify=True)
     assert made.parents == {"checkpoint": manifest.read(checkpoint, "checkpoint").digest}
     assert made.settings["number"] == 2
+
+
+def test_tensorflow_may_go_by_another_name(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images have tensorflow-cpu, and no distribution `tensorflow`; what writes is JAX anyway."""
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "tensorflow":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    generate(checkpoint, tmp_path / "texts", GenerateSettings.of(length=5))
+    assert set(manifest.read(tmp_path / "texts", "texts").versions) == {"jax", "numpy", "python", "textmill"}
 
 
 def test_a_delimiter_follows_each_text(checkpoint: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests import generating
 from tests.generating import CHARACTERS, FollowedDecoder, recurrent, transformer
+from textmill.drafts import Kept
 from textmill.errors import InputError
 from textmill.generate_settings import GenerateSettings
 from textmill.generator import Generator, _sampler, sample_text
@@ -209,14 +210,14 @@ def test_sample_text_follows_the_weights_without_compiling_anew(characters: Gene
     config, weights = recurrent(tokenizer)
     first = sample_text(config, weights, tokenizer, length=40, seed=1)
     decoder = _sampler["generator"].decoder
+    compiled = list(decoder._steps.signatures)
     assert sample_text(config, weights, tokenizer, length=40, seed=1) == first
     other = sample_text(config, {k: 0.5 * v for k, v in weights.items()}, tokenizer, length=40, seed=1)
     assert len(first) == 40
     assert other != first
     [kept] = _sampler.values()
     assert kept.decoder is decoder
-    [loop] = kept.decoder._loops.values()
-    assert loop._cache_size() == 1
+    assert decoder._steps.signatures == compiled
     assert first == characters.generate([""], settings(length=40, seed=1))[0].text
 
 
@@ -254,6 +255,15 @@ def test_a_text_longer_than_the_context_slides_the_window(context: int, batch_si
         assert text.completion == tokenizer.decode(ids[-8:] + expected)[len(tokenizer.decode(ids[-8:])) :]
     streamed = "".join(generator.stream("a", settings(length=40)))
     assert streamed == texts[0].text
+
+
+def test_repetition_penalty_counts_the_whole_text(pairs: Generator) -> None:
+    asked = settings(length=100, temperature=0, repetition_penalty=1e6)
+    draft = pairs.draft(0, "", asked)
+    draft.kept = Kept([], [])
+    assert list(pairs._write([draft], 1)) == [draft]
+    assert len(draft.kept.ids) == 100
+    assert len(set(draft.kept.ids)) == 100, "also what has left the context is not said again"
 
 
 def test_of_a_prompt_longer_than_the_context_the_last_part_is_read(caplog: pytest.LogCaptureFixture) -> None:

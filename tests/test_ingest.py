@@ -385,7 +385,8 @@ def test_an_unchanged_archive_is_not_unpacked_and_a_changed_one_keeps_its_unchan
     assert (chosen["unchanged"], chosen["gone"]) == (1, 2)
 
 
-def test_the_format_of_the_manifest(tmp_path: Path, corpus: Path) -> None:
+def test_the_format_of_the_manifest(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textmill.ingest._now", lambda: "2031-01-01T00:00:00Z")
     ingest(put(tmp_path / "texts", {"a.txt": b"To be"}), corpus)
     value = json.loads((corpus / "manifest.json").read_bytes())
     assert value["format"] == "textmill/corpus"
@@ -403,6 +404,7 @@ def test_the_format_of_the_manifest(tmp_path: Path, corpus: Path) -> None:
                 "shard": next(iter(value["files"])),
                 "documents": 1,
                 "characters": 5,
+                "fetched": "2031-01-01T00:00:00Z",
             }
         ],
     }

@@ -10,7 +10,7 @@ from textmill import manifest
 from textmill.corpus import read_corpus
 from textmill.errors import FolderError, InputError
 from textmill.ingest import ingest
-from textmill.items import ItemsSettings, list_items, take_items
+from textmill.items import ItemsSettings, ListSettings, list_items, take_items
 
 FILES = {"ann.txt": "Ann wrote this.", "bob.txt": "Bob wrote that.", "a,[b]*.txt": "An odd name."}
 
@@ -41,7 +41,7 @@ def take(corpus: Path, items: str) -> Path:
     ],
 )
 def test_items_by_name_and_glob(corpus: Path, items: str, names: list[str]) -> None:
-    assert list_items(corpus, ItemsSettings.of(items=items)) == names
+    assert list_items(corpus, ListSettings.of(items=items)) == names
     assert [document.text for document in read_corpus(take(corpus, items)).documents()] == [
         FILES[name] for name in names
     ]
@@ -70,7 +70,20 @@ def test_an_item_that_is_not_there_is_one_line(corpus: Path) -> None:
     ):
         take(corpus, "ann.txt,eve.txt")
     with pytest.raises(InputError, match="no item"):
-        list_items(corpus, ItemsSettings.of(items="eve*"))
+        list_items(corpus, ListSettings.of(items="eve*"))
+
+
+def test_items_with_too_little_text_are_left_out_and_said(
+    corpus: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (corpus.parent / "texts" / "eve.txt").write_text("Eve wrote the longest.")
+    ingest(str(corpus.parent / "texts"), corpus)
+    assert list_items(corpus, ListSettings.of(minimum_characters=16)) == ["eve.txt"]
+    assert "ann.txt is left out: it has 15 characters, fewer than 16" in caplog.text
+    with pytest.raises(
+        InputError, match=r"no item of .* has 1,000 characters; 'eve\.txt' has the most, 22\. "
+    ):
+        list_items(corpus, ListSettings.of(minimum_characters=1000))
 
 
 def test_another_folder_is_not_replaced(corpus: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,18 @@ def test_a_path_out_of_the_folder_is_refused(corpus: Path) -> None:
     manifest.write(corpus, "corpus", files=["../secret"])
     with pytest.raises(FolderError, match="out of the folder"):
         manifest.read(corpus, "corpus")
+
+
+def test_a_cpu_build_counts_as_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"tensorflow-cpu": "2.21.0"}
+
+    def version(name: str) -> str:
+        try:
+            return installed[name]
+        except KeyError:
+            raise PackageNotFoundError(name) from None
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert manifest.version_of("tensorflow") == "2.21.0"
+    with pytest.raises(PackageNotFoundError):
+        manifest.version_of("keras")

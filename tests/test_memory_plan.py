@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from textmill import memory_plan
-from textmill.errors import InputError
+from textmill.errors import InputError, SettingsError
 from textmill.memory_plan import machine_free, plan
 from textmill.models import get_model
 from textmill.schedules import TransformerSchedule
@@ -152,3 +152,31 @@ def test_a_gpus_free_memory_is_asked_of_its_tool(tmp_path: Path, monkeypatch: py
 
 def test_this_machine_has_some() -> None:
     assert memory_plan.available() > 10_000_000
+
+
+GPU = memory_plan.Target("jax", "gpu", 1)
+
+
+def test_a_gpu_s_plan_keeps_no_weights_of_attention_and_each_gpu_has_its_share() -> None:
+    def needed(target: memory_plan.Target, **changes: Any) -> dict[str, int]:
+        return plan(CONFIG, LONG.replace(**changes), "bfloat16", target).parts
+
+    one, two = needed(GPU), needed(memory_plan.Target("jax", "gpu", 2))
+    assert two["activations"] * 2 == one["activations"]
+    assert (two["weights"], two["optimizer"]) == (one["weights"], one["optimizer"])
+    assert (one["program"], one["saving"]) == (0, 0)
+    longer = needed(GPU, num_steps=512, batch_size=16)
+    assert longer["activations"] == one["activations"]
+    assert needed(memory_plan.Target("jax"))["activations"] > 1.2 * one["activations"]
+    assert needed(GPU, gradient_checkpointing=True)["activations"] < 0.3 * one["activations"]
+    assert needed(GPU, lora_rank=8)["optimizer"] < 0.05 * one["optimizer"]
+
+
+def test_an_open_batch_divides_among_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    four = memory_plan.Target("jax", "gpu", 4)
+    rows = LONG.replace(batch_size=0, accumulate_gradients=24)
+    assert [choice.batch_size for choice in memory_plan.splits(rows, four)] == [24, 12, 8, 4]
+    with pytest.raises(SettingsError, match=r"4 devices, .* choose a multiple of 4"):
+        memory_plan.splits(LONG.replace(batch_size=0, accumulate_gradients=6), four)
+    monkeypatch.setattr(memory_plan, "target_of", lambda backend: four)
+    assert settled(10**12, monkeypatch, batch_size=0, accumulate_gradients=24).batch_size == 24

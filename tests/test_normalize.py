@@ -337,7 +337,7 @@ def test_a_failure_leaves_the_old_dataset(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         make(tmp_path, BOOKS, near_duplicates=0, split="documents", valid_documents="nothing")
     assert tree(tmp_path / "dataset") == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus", "dataset"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".dataset.work", "corpus", "dataset"]
 
 
 # --- size

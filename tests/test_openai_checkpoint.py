@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textmill.errors import FolderError
+from textmill.errors import FolderError, MachineError
 from textmill.models.gpt2 import Arrays, GPT2Config, forward, init
 from textmill.openai_checkpoint import (
     check,
@@ -378,3 +378,35 @@ def test_a_folder_of_something_else_is_not_openais(tmp_path: Path) -> None:
         read_config(tmp_path)
     with pytest.raises(FolderError, match=re.escape("hparams.json is missing")):
         read_model(tmp_path / "nowhere")
+
+
+def test_reading_says_nothing_and_opens_no_session(written: Path) -> None:
+    """TensorFlow's start-up lines come from C++ and would reach the terminal of who looks at a model."""
+    program = """
+import sys
+from pathlib import Path
+from textmill import devices
+from textmill.openai_checkpoint import read_model
+
+def refuse(*_, **__):
+    raise AssertionError("a session was opened")
+
+devices.tensorflow().compat.v1.Session.__init__ = refuse
+config, weights, step = read_model(Path(sys.argv[1]))
+assert step == 7 and len(weights) == 28
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(written)],
+        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_without_tensorflow_it_says_what_to_install(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MachineError, match=r"pip install 'textmill\[train\]'"):
+        read_model(written)

@@ -19,8 +19,22 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left(
         for _ in range(8):
             bar.advance(10, "loss 2.5")
     assert [r.message for r in caplog.records] == [
-        "train: 50 of 100 (50%) words, 2/s, about 20 s left, loss 2.5",
-        "train: 80 of 100 (80%) words, 2/s, about 8 s left, loss 2.5",
+        "train: 50 of 100 (50%) words, 2.5/s, about 20 s left, loss 2.5",
+        "train: 80 of 100 (80%) words, 2.5/s, about 8 s left, loss 2.5",
+    ]
+
+
+def test_slow_work_says_how_long_one_takes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    with caplog.at_level(logging.INFO), progress.Progress("ingest") as bar:
+        bar.advance(0, "1 page of mill.example")
+        bar.advance(8, "b.html")
+    assert [r.message for r in caplog.records] == [
+        "ingest: 1 page of mill.example",
+        "ingest: 8 items, one each 5.0 s, b.html",
     ]
 
 
@@ -66,6 +80,6 @@ def test_the_whole_may_be_known_later(
         bar.expect(4)
         bar.advance(1, "a.txt")
     assert [record.getMessage().split(",")[0] for record in caplog.records] == [
-        "ingest: 0 items",
+        "ingest: listing",
         "ingest: 1 of 4 (25%) items",
     ]

@@ -35,6 +35,14 @@ def metadata(folder: str | Path, kind: str, **more: Any) -> dict[str, Any]:
     return {name: value for name, value in {**facts, **more}.items() if value is not None}
 
 
+def parents(dataset: Any, *models: Any) -> dict[str, str | None]:
+    """A checkpoint's `dataset_uri`, and its `parent_uri`: the last of the models it goes on from, else the dataset."""
+    return {
+        "parent_uri": [m.uri for m in (dataset, *models) if m is not None][-1],
+        "dataset_uri": dataset.uri,
+    }
+
+
 def metrics(summary: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str]:
     """A stage's summary as KFP's Metrics take it: flat, and without what is no finite number or text."""
     flat: dict[str, int | float | str] = {}

@@ -20,9 +20,12 @@ Tensors are float32 safetensors (https://huggingface.co/docs/safetensors): no co
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -43,6 +46,7 @@ log = logging.getLogger("textmill.checkpoint")
 Tensors = dict[str, npt.NDArray[np.float32]]
 
 STEP_FOLDER = re.compile(r"step-(\d{8})$")
+GROWING = ("metrics.jsonl", "tensorboard/")  # written to in place; all other files are only ever replaced
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,51 @@ def latest_state(checkpoint: Path) -> State | None:
             continue
         return State(step, tensors[0], tensors[1], tensors[2], facts)
     return None
+
+
+def newest_step(checkpoint: Path) -> int | None:
+    """The step of the newest state whose files have their hashes, without keeping its tensors; None without one."""
+    for step, folder in _states(checkpoint):
+        with contextlib.suppress(FolderError):
+            manifest.read(folder, "state", verify=True)
+            return step
+    return None
+
+
+def snapshot(checkpoint: Path, step: int, folder: Path) -> dict[str, dict[str, Any] | None]:
+    """Hold fast in `folder` all that going on from `step` needs, as it is now, however the run goes on.
+
+    What a later save only ever replaces is linked, which costs no space and no time; what grows is copied. Returns
+    path -> the entry of the manifest that names it, None where no manifest does.
+    """
+    state = f"state/step-{step:08d}"
+    known: dict[str, dict[str, Any]] = {}
+    for part in ("", state):
+        if (path := checkpoint / part / manifest.NAME).is_file():
+            entries = json.loads(path.read_bytes())["files"]
+            known |= {f"{part}/{name}".lstrip("/"): entry for name, entry in entries.items()}
+    held: dict[str, dict[str, Any] | None] = {}
+    for path in sorted(checkpoint.rglob("*")):
+        name = path.relative_to(checkpoint).as_posix()
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        if hidden or not path.is_file() or (name.startswith("state/") and not name.startswith(f"{state}/")):
+            continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name.startswith(GROWING) or not _linked(path, target):
+            shutil.copyfile(path, target)
+        held[name] = known.get(name)
+    return held
+
+
+def _linked(path: Path, target: Path) -> bool:
+    try:
+        os.link(path, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        return False
+    return True
 
 
 def save_model(

@@ -2,6 +2,7 @@
 
     corpus/manifest.json                      kind "corpus"; details.items in item order, details.skipped
     corpus/shards/<digest>.jsonl.zst          a document a line: {"id", "meta", "source", "text"}, keys sorted
+    corpus/collecting/                        what a source keeps for its next run; no part of the corpus' content
 
 A shard is named by the first 32 hex digits of the SHA-256 of its bytes, and the same documents give the same bytes:
 an unchanged item keeps its shard. Knows nothing of where documents come from.
@@ -26,6 +27,7 @@ from textmill.errors import FolderError
 from textmill.files import writing_failed
 
 SHARDS = "shards"
+WORK = "collecting"  # not hidden: it must travel with the corpus, and some tools leave hidden files behind
 SUFFIX = ".jsonl.zst"
 LEVEL = 6  # fixed, and one thread: the bytes depend on the documents alone; 50 MB of text a second
 
@@ -144,7 +146,7 @@ class Corpus:
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """One dict for each source item, by name: item, fingerprint, shard, documents, characters, source…"""
+        """One dict for each source item, by name: item, fingerprint, shard, documents, characters, source, fetched…"""
         return self.manifest.details["items"]
 
     @property
@@ -155,13 +157,14 @@ class Corpus:
     def documents(self) -> Iterator[Document]:
         """All documents, in the order of their items, one in memory at a time.
 
-        `meta.fetched` says when a document was fetched from elsewhere. It lies in the manifest and not in the shard,
-        so that a text fetched again, or elsewhere, gives the same shard.
+        `meta.fetched` says when a document was read, and `meta.terms` under what terms its source gives it out, where
+        that is known of the whole item. They lie in the manifest and not in the shard, so that a text fetched again,
+        or elsewhere, gives the same shard.
         """
         for item in self.items:
-            fetched = {"fetched": item["fetched"]} if "fetched" in item else {}
+            known = {key: item[key] for key in ("fetched", "terms") if key in item}
             for document in read_shard(self.folder / item["shard"]):
-                yield replace(document, meta=document.meta | fetched) if fetched else document
+                yield replace(document, meta=document.meta | known)
 
 
 def read_corpus(folder: Path, verify: bool = False) -> Corpus:

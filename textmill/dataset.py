@@ -5,14 +5,14 @@ dataset/report.json                      what was changed, dropped and counted o
 dataset/tokenizer/                       the tokenizer's files
 dataset/{train,valid,test}/tokens.bin    little-endian uint16 or uint32
 dataset/{train,valid,test}/documents.jsonl    {"id", "title", "start", "tokens", "characters"} a line
-dataset/{train,valid,test}/text.jsonl.zst     {"id", "text"} a line
+dataset/{train,valid,test}/text.jsonl.zst     {"id", "text"} a line; a zstd frame for each shard of the corpus
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,75 +37,85 @@ def token_dtype(size: int) -> np.dtype[Any]:
     return np.dtype("<u2") if size <= 1 << 16 else np.dtype("<u4")
 
 
-class JsonLinesWriter:
-    """Streams JSON values into a .jsonl.zst file, one a line; the same values give the same bytes."""
-
-    def __init__(self, path: Path) -> None:
-        compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-        self._writer = zstandard.open(path, "wb", cctx=compressor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def add(self, value: dict[str, Any]) -> None:
-        self._writer.write(_line(value))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.close()
-
-
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The values of a .jsonl.zst file, one in memory at a time. Raises FolderError when it is damaged."""
     try:
         with open(path, "rb") as file:
-            stream = zstandard.ZstdDecompressor().stream_reader(file)
+            stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
             for line in io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8", newline="\n"):
                 yield json.loads(line)
     except (zstandard.ZstdError, ValueError, FileNotFoundError) as error:
         raise FolderError(f"{path} is missing or damaged; make the dataset anew or copy it whole.") from error
 
 
-class SplitWriter:
-    """Writes one split of a dataset document by document; counts its documents, characters and tokens."""
+class PieceWriter:
+    """Writes documents of one split to three files: their tokens, their index, their text as one zstd frame.
 
-    def __init__(self, folder: Path, dtype: np.dtype[Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    Pieces follow one another in a split (SplitWriter); the index leaves a gap (a zero byte) for each document's start.
+    """
+
+    def __init__(
+        self, tokens: IO[bytes], documents: IO[bytes], text: IO[bytes], dtype: np.dtype[Any]
+    ) -> None:
+        self._tokens, self._documents, self._text, self._dtype = tokens, documents, text, dtype
+        self._frame = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self.documents = self.characters = self.tokens = 0
-        self._folder, self._dtype = folder, dtype
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._tokens: IO[bytes] = self._stack.enter_context(open(self._folder / "tokens.bin", "wb"))
-        self._index: IO[bytes] = self._stack.enter_context(open(self._folder / "documents.jsonl", "wb"))
-        self._texts = self._stack.enter_context(JsonLinesWriter(self._folder / "text.jsonl.zst"))
-        return self
 
     def add(self, name: str, title: str, text: str, ids: npt.NDArray[np.integer]) -> None:
         """Append one document and its token ids."""
-        ids.astype(self._dtype).tofile(self._tokens)
-        entry = {
-            "id": name,
-            "title": title,
-            "start": self.tokens,
-            "tokens": len(ids),
-            "characters": len(text),
-        }
-        self._index.write(_line(entry))
-        self._texts.add({"id": name, "text": text})
+        self._tokens.write(ids.astype(self._dtype).tobytes())
+        head = _line({"characters": len(text), "id": name})[:-2]
+        tail = _line({"title": title, "tokens": len(ids)})[1:]
+        self._documents.write(head + b',"start":\0,' + tail)
+        self._text.write(self._frame.compress(_line({"id": name, "text": text})))
         self.documents += 1
         self.characters += len(text)
         self.tokens += len(ids)
 
+    def finish(self) -> dict[str, int]:
+        """End the frame, if there is anything in it; return the counts."""
+        if self.documents:
+            self._text.write(self._frame.flush())
+        return {"tokens": self.tokens, "documents": self.documents, "characters": self.characters}
+
+
+class SplitWriter:
+    """Writes one split of a dataset piece by piece; counts its documents, characters and tokens."""
+
+    def __init__(self, folder: Path, dtype: np.dtype[Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.counts = {"tokens": 0, "documents": 0, "characters": 0}
+        self._folder, self._dtype = folder, dtype
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.tokens: IO[bytes] = self._stack.enter_context(open(self._folder / "tokens.bin", "wb"))
+        self._documents: IO[bytes] = self._stack.enter_context(open(self._folder / "documents.jsonl", "wb"))
+        self.text: IO[bytes] = self._stack.enter_context(open(self._folder / "text.jsonl.zst", "wb"))
+        return self
+
+    def add(self, name: str, title: str, text: str, ids: npt.NDArray[np.integer]) -> None:
+        """Append one document as a piece of its own."""
+        index = io.BytesIO()
+        piece = PieceWriter(self.tokens, index, self.text, self._dtype)
+        piece.add(name, title, text, ids)
+        self.append(index.getvalue(), piece.finish())
+
+    def append(self, index: bytes, counts: Mapping[str, int]) -> None:
+        """Note a piece whose tokens and text were written to `tokens` and `text`."""
+        start = self.counts["tokens"]
+        for line in index.splitlines(keepends=True):
+            self._documents.write(line.replace(b"\0", b"%d" % start, 1))
+            start += int(line[line.rindex(b":") + 1 : -2])
+        for name, count in counts.items():
+            self.counts[name] += count
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None and not self.counts["documents"]:
+            self.text.write(zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(b""))
         self._stack.close()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return {"tokens": self.tokens, "documents": self.documents, "characters": self.characters}
 
 
 @dataclass(frozen=True)

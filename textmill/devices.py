@@ -14,7 +14,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from textmill.settings import unknown_name
 log = logging.getLogger("textmill.devices")
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+BACKENDS = ("auto", "tensorflow", "jax")
 
 # CPUs without one of these emulate bfloat16 products, several times slower than float32.
 BFLOAT16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
@@ -52,6 +53,7 @@ def tensorflow() -> Any:
 def jax() -> Any:
     """The jax module, told how many cores this process may use. Raises MachineError where it is not installed."""
     os.environ.setdefault("PJRT_NPROC", str(available_cores()))  # it would count the machine's
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it would set 1, for TensorFlow too
     try:
         import jax
     except ImportError as error:
@@ -64,6 +66,35 @@ def jax() -> Any:
 def jax_platform() -> str:
     """Where JAX computes: "cpu", "gpu" or "tpu"."""
     return str(jax().default_backend())
+
+
+# What Linux shows of NVIDIA's, AMD's and Google's devices, and of a GPU under Windows.
+ACCELERATORS = ("nvidia[0-9]*", "kfd", "accel*", "vfio", "dxg")
+
+
+def sees_accelerator(folder: Path = Path("/dev")) -> bool:
+    """Whether JAX computes on a GPU or TPU here. Where the system shows none JAX is not loaded: it takes a second."""
+    return any(next(folder.glob(name), None) for name in ACCELERATORS) and jax_platform() != "cpu"
+
+
+def choose_backend(wanted: str, there: Collection[str], model: str) -> str:
+    """What `model` trains with, of the backends that have an engine for it: with "auto" JAX where it sees a GPU or TPU,
+    else TensorFlow. Raises SettingsError for one that has none."""
+    if wanted not in BACKENDS:
+        raise SettingsError(unknown_name("backend", wanted, BACKENDS))
+    if wanted == "auto":
+        return "jax" if "jax" in there and sees_accelerator() else "tensorflow"
+    if wanted not in there:
+        raise SettingsError(f"setting 'backend' is {wanted}; {model} trains with {' or '.join(there)}.")
+    return wanted
+
+
+def leave_gpus_to_jax() -> None:
+    """Keep TensorFlow, which writes checkpoints and would take a GPU's whole memory for that, on the CPU."""
+    try:
+        tensorflow().config.set_visible_devices([], "GPU")
+    except RuntimeError:
+        log.debug("TensorFlow is already running; it keeps the GPUs it has")
 
 
 @contextlib.contextmanager

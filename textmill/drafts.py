@@ -20,6 +20,7 @@ from textmill.tokenizers import Tokenizer
 # Tokens decoded again to show the ones after them: a word's space depends on the word before, and a character of
 # several bytes may be spread over as many tokens.
 CONTEXT = 8
+AHEAD = 64  # uniform numbers made at once
 
 
 class _Progress(NamedTuple):
@@ -28,6 +29,13 @@ class _Progress(NamedTuple):
     text: str
     held: int
     reason: str
+
+
+class Kept(NamedTuple):
+    """What a draft keeps of each token drawn where somebody wants to see it."""
+
+    ids: list[int]
+    scores: list[float]  # log probabilities, nats
 
 
 class Draft:
@@ -53,10 +61,12 @@ class Draft:
         self.characters = 0
         self.log_probability = 0.0
         self.finish_reason = ""
+        self.kept: Kept | None = None
         self._ends = end_marks(tokenizer) if settings.stop_at_end else []
         self._stops = [*settings.stop, *self._ends]
         self._tail = ids[-CONTEXT:].tolist()
         self._recent = deque(ids.tolist(), maxlen=context) if context else None
+        self._ready, self._ready_from = np.zeros(0, np.float32), 0  # uniform numbers made ahead
         self._parts: list[str] = []  # text not yet taken
         self._held = ""  # text after it, which may be the beginning of a stop string
         self._watch: Finisher | None = None  # tells when nothing that follows would be shown
@@ -95,13 +105,26 @@ class Draft:
 
     def feed(self, steps: int) -> tuple[Ids, npt.NDArray[np.float32]]:
         """For the next steps: the id that is forced, or -1, and the uniform number to draw with."""
-        from textmill.sample import uniforms
-
         forced = np.full(steps, -1, np.int32)
         ahead = self.ids[self.step + 1 : self.step + 1 + steps]
         forced[: len(ahead)] = ahead
-        positions = np.arange(self.step + 1, self.step + 1 + steps) - len(self.ids)
-        return forced, uniforms(self.settings.seed, self.index, np.maximum(positions, 0))
+        u = np.zeros(steps, np.float32)
+        first = self.step + 1 - len(self.ids)  # which token the first step brings; below 0: of the prompt
+        fed = min(max(0, -first), steps)
+        u[fed:] = self._uniform(first + fed, steps - fed)
+        return forced, u
+
+    def _uniform(self, first: int, count: int) -> npt.NDArray[np.float32]:
+        """The uniform numbers of `count` tokens from `first` on; made many at once, since starting is what costs."""
+        from textmill.sample import uniforms
+
+        at = first - self._ready_from
+        if not 0 <= at <= len(self._ready) - count:
+            self._ready = uniforms(
+                self.settings.seed, self.index, np.arange(first, first + max(count, AHEAD))
+            )
+            self._ready_from, at = first, 0
+        return self._ready[at : at + count]
 
     # ------------------------------------------------------------------ what comes back
 
@@ -123,8 +146,16 @@ class Draft:
         if self._recent is not None:
             self._recent.extend(drawn)
         self.tokens += len(drawn)
+        if self.kept is not None:
+            self.kept.ids.extend(drawn)
+            self.kept.scores.extend(scores[prompt : prompt + len(drawn)].tolist())
         self.log_probability += float(scores[prompt : prompt + len(drawn)].sum(dtype=np.float64))
         self.finish_reason = made.reason or at_end
+
+    def end(self, reason: str) -> None:
+        """End the text here, for a reason that lies outside of it."""
+        self._parts.append(self._held)
+        self._held, self.finish_reason = "", reason
 
     def _first_with_reason(self, drawn: list[int], last: bool) -> tuple[list[int], _Progress]:
         for n in range(1, len(drawn)):

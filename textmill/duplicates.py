@@ -7,11 +7,9 @@ estimated by MinHash, 128 permutations (rensa), which is right to about 0.04; ca
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,51 +21,31 @@ RECALL = 0.99  # chance that two documents exactly at the threshold are compared
 
 _SEED = 1
 _BLOCK = 1 << 20  # characters hashed at a time, so that a large document takes little memory beside its text
-_WORD = re.compile(rb"[0-9a-z_\x80-\xff]+")
+_AT_ONCE = 1 << 14  # signatures, 8 MB
+_BANDS = 8  # keys of so many bands at a time, 8 bytes each
+_WORD = b"0123456789abcdefghijklmnopqrstuvwxyz_" + bytes(range(128, 256))
+_SPACED = bytes(byte if byte in _WORD else 32 for byte in range(256))  # all but words becomes space
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY = np.iinfo(np.uint32).max
 
 Signatures = npt.NDArray[np.uint32]
 
 
-@dataclass(frozen=True)
-class Duplicate:
-    """Document `index` repeats document `of`, which stays. `similarity` is estimated; 1.0 when `exact`."""
-
-    index: int
-    of: int
-    similarity: float
-    exact: bool
+def content_key(data: bytes) -> bytes:
+    """16 bytes that tell a text from all others."""
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
-class DuplicateFinder:
-    """Sees each document once, in order; remembers 16 bytes for exact and 512 bytes for near duplicates."""
-
-    def __init__(self, exact: bool = True, near: float = 0.8) -> None:
-        self.exact, self.near = exact, near
-        self._first: dict[bytes, int] = {}
-        self._signatures = bytearray()
-        self._indices: list[int] = []  # of the documents that have a signature
-
-    def add(self, index: int, text: str) -> Duplicate | None:
-        """Note the document; return what it repeats exactly, if anything. The near ones come at the end."""
-        if self.exact:
-            key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            first = self._first.setdefault(key, index)
-            if first != index:
-                return Duplicate(index, first, 1.0, exact=True)
-        if self.near > 0:
-            self._signatures += signature(text).tobytes()
-            self._indices.append(index)
-        return None
-
-    def near_duplicates(self) -> list[Duplicate]:
-        """The documents to drop, by index, each with the earlier one that stays and is most like it."""
-        if self.near <= 0:
-            return []
-        signatures = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS)
-        found = near_duplicates(signatures, self.near)
-        return [Duplicate(self._indices[i], self._indices[of], like, exact=False) for i, of, like in found]
+def exact_duplicates(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """For each row of [N, 16] the first row that is the same: itself, where none came before."""
+    values = np.ascontiguousarray(keys).view("<u8").reshape(-1, 2)
+    order = np.lexsort((values[:, 1], values[:, 0]))  # stable: the same ones stay in their order
+    ordered = values[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    first = np.empty(len(order), np.int64)
+    first[order] = order[np.flatnonzero(begins)][np.cumsum(begins) - 1]
+    return first
 
 
 def signature(text: str) -> Signatures:
@@ -87,24 +65,35 @@ def similarity(a: Signatures, b: Signatures) -> float:
 
 
 def near_duplicates(signatures: Signatures, threshold: float) -> list[tuple[int, int, float]]:
-    """(row, earlier row that stays, similarity) for each row of [N, 128] that is to be dropped."""
-    keys = _band_keys(signatures, threshold)
-    alone = np.all([_is_alone(keys[:, band]) for band in range(keys.shape[1])], axis=0)
+    """(row, earlier row that stays, similarity) for each row of [N, 128] that is to be dropped.
+
+    Takes 100 bytes a row; the signatures may be a map of a file.
+    """
+    rows = np.flatnonzero(_has_company(signatures, threshold))
+    keys = _band_keys(signatures, threshold, rows)
     kept: dict[tuple[int, int], list[int]] = defaultdict(list)
     dropped = []
-    for row in np.flatnonzero(~alone).tolist():
+    for row, of_row in zip(rows.tolist(), keys, strict=True):
         if signatures[row][0] == _EMPTY:
             continue
-        bands = [(band, key) for band, key in enumerate(keys[row].tolist())]
+        bands = list(enumerate(of_row.tolist()))
         candidates = sorted({other for band in bands for other in kept.get(band, ())})
-        alike = [(similarity(signatures[row], signatures[other]), -other) for other in candidates]
-        best, other = max(alike, default=(0.0, 0))
+        best, other = _most_alike(signatures, row, candidates)
         if best >= threshold:
-            dropped.append((row, -other, best))
+            dropped.append((row, other, best))
         else:
             for band in bands:
                 kept[band].append(row)
     return dropped
+
+
+def _most_alike(signatures: Signatures, row: int, candidates: list[int]) -> tuple[float, int]:
+    """The greatest similarity to a row and the first candidate that has it; 0 without candidates."""
+    if not candidates:
+        return 0.0, 0
+    alike = np.mean(signatures[candidates] == signatures[row], axis=1)
+    best = int(np.argmax(alike))
+    return float(alike[best]), candidates[best]
 
 
 def _shingles(text: str) -> Iterator[npt.NDArray[np.uint64]]:
@@ -112,7 +101,7 @@ def _shingles(text: str) -> Iterator[npt.NDArray[np.uint64]]:
     last = np.empty(0, dtype=np.uint64)
     whole = True
     for block in _blocks(text.lower()):
-        words = _WORD.findall(block.encode("utf-8", "surrogatepass"))
+        words = block.encode("utf-8", "surrogatepass").translate(_SPACED).split()
         hashes = np.concatenate(
             [last, np.fromiter(map(zlib.crc32, words), dtype=np.uint64, count=len(words))]
         )
@@ -142,11 +131,30 @@ def _blocks(text: str) -> Iterator[str]:
         start = end
 
 
-def _band_keys(signatures: Signatures, threshold: float) -> npt.NDArray[np.uint64]:
-    """A key for each band of a signature's rows, [N, bands]: documents that share one are candidates."""
-    rows = _rows_per_band(threshold)
-    bands = signatures.astype(np.uint64).reshape(len(signatures), PERMUTATIONS // rows, rows)
-    return _combined([np.ascontiguousarray(bands[:, :, i]) for i in range(rows)])
+def _band_keys(
+    signatures: Signatures, threshold: float, rows: npt.NDArray[np.int64], bands: slice = slice(None)
+) -> npt.NDArray[np.uint64]:
+    """A key for each band of a row's numbers, [rows, bands]: documents that share one are candidates."""
+    length = _rows_per_band(threshold)
+    keys = np.empty((len(rows), len(range(PERMUTATIONS // length)[bands])), np.uint64)
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        block = signatures[some].reshape(len(some), -1, length)[:, bands].astype(np.uint64)
+        keys[start : start + _AT_ONCE] = _combined(
+            [np.ascontiguousarray(block[:, :, i]) for i in range(length)]
+        )
+    return keys
+
+
+def _has_company(signatures: Signatures, threshold: float) -> npt.NDArray[np.bool_]:
+    """Which rows share the key of a band with another one; a few bands at a time."""
+    found = np.zeros(len(signatures), bool)
+    every = np.arange(len(signatures))
+    for start in range(0, PERMUTATIONS // _rows_per_band(threshold), _BANDS):
+        keys = _band_keys(signatures, threshold, every, slice(start, start + _BANDS))
+        for band in range(keys.shape[1]):
+            found |= _stands_twice(keys[:, band])
+    return found
 
 
 def _rows_per_band(threshold: float) -> int:
@@ -157,7 +165,7 @@ def _rows_per_band(threshold: float) -> int:
     return 1
 
 
-def _is_alone(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which keys stand only once."""
-    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    return counts[inverse] == 1
+def _stands_twice(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which keys stand more than once."""
+    ordered = np.sort(keys)
+    return np.isin(keys, np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))

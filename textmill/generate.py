@@ -183,7 +183,7 @@ def _save(
             settings=settings.as_dict(),
             parents=parents,
             details=details,
-            packages=["numpy", "tensorflow"],
+            packages=["numpy", "jax"],
         )
 
 

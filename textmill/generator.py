@@ -3,8 +3,8 @@
 A text depends on its prompt, the settings and (seed, index) alone: not on the batch it is in, the chunks it is made in,
 or whether it is streamed.
 
-Knows slots (a decoder's pool steps them side by side) and when a full context is read again; knows nothing of the
-model's arithmetic, of how a token is drawn (sample.py) and of where a text ends (drafts.py).
+Knows which pools are kept and who waits for a slot; knows nothing of slots' steps (slots.py), of how a token is drawn
+(sample.py), of where a text ends (drafts.py) and of how it is shown while it is written (shown.py).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import logging
 import math
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,11 @@ import numpy.typing as npt
 from textmill.drafts import Draft
 from textmill.errors import InputError
 from textmill.generate_settings import GenerateSettings
-from textmill.postprocess import Finish, Finisher, finished
+from textmill.postprocess import Finish, finished
 from textmill.progress import Progress
 from textmill.prompts import Ids, Prompt, as_learned, prompt_ids, start_ids, unknown_in
+from textmill.shown import Shown, to_script
+from textmill.slots import Slots
 
 if TYPE_CHECKING:
     from textmill.checkpoint import LoadedModel
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("textmill.generate")
 
-LINE_OPENERS = ("<boname>", "<open-exp>")  # tokens of a marked-up script before which a line has ended
 STREAM_STEPS = {
     "char": 16,
     "word": 4,
@@ -154,11 +154,11 @@ class Generator:
         for prompt in [settings.prompt] if prompts is None else prompts:
             asked = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
             own = asked.settings(settings)
-            drafts += [self._draft(len(drafts) + i, asked.text, own) for i in range(own.number)]
+            drafts += [self.draft(len(drafts) + i, asked.text, own) for i in range(own.number)]
         self._say_cut(drafts)
         for draft in self._write(drafts, settings.batch_size, progress):
             log.debug("text %d: %s", draft.index, draft.finish_reason)
-        return [self._finished(draft) for draft in drafts]
+        return [self.finished(draft) for draft in drafts]
 
     def stream(
         self, prompt: str | None = None, settings: GenerateSettings | None = None, *, endless: bool = False
@@ -171,23 +171,16 @@ class Generator:
         settings = settings or GenerateSettings()
         if endless:
             settings = settings.replace(length=ENDLESS, stop_at_end=False)
-        draft = self._draft(0, settings.prompt if prompt is None else prompt, settings)
+        draft = self.draft(0, settings.prompt if prompt is None else prompt, settings)
         self._say_cut([draft])
-        pieces = self._pieces(draft)
-        before = draft.shown_prompt if settings.include_prompt else ""
-        if before:
-            pieces = chain([before], pieces)
-        script = self._render(settings) == "script"
-        if script:
-            pieces = _rendered_lines(pieces)
-        finisher = Finisher(self._finish(settings), 0 if script else len(before))
-        for piece in pieces:
-            if shown := finisher.feed(piece):
-                yield shown
-            if finisher.reason:
+        shown = self.shown(draft)
+        for piece in self._pieces(draft):
+            if given := shown.feed(piece):
+                yield given
+            if shown.reason:
                 return
-        if shown := finisher.close():
-            yield shown
+        if given := shown.close():
+            yield given
 
     def score(self, text: str) -> Score:
         """How likely `text` is as a text's start; in a text longer than the context each token is seen after at least
@@ -199,12 +192,23 @@ class Generator:
         scored = len(ids) - len(start_ids(self.tokenizer))
         if scored < 1:
             raise InputError("there is nothing to score: the text has no token.")
-        scores = self._read(ids) if self._context else self._feed(ids)
-        return Score(scored, float(scores[-scored:].sum(dtype=np.float64)))
+        return Score(scored, float(self.token_scores(ids)[-scored:].sum(dtype=np.float64)))
+
+    def token_scores(self, ids: Ids) -> npt.NDArray[np.float32]:
+        """The log probability of each id but the first, nats."""
+        if len(ids) < 2:
+            return np.zeros(0, np.float32)
+        return self._read(ids) if self._context else self._feed(ids)
+
+    @property
+    def context(self) -> int:
+        """Most tokens that the model sees at once; 0 where it carries a state instead."""
+        return self._context
 
     # ------------------------------------------------------------------ prompts and rendering
 
-    def _draft(self, index: int, prompt: str, settings: GenerateSettings) -> Draft:
+    def draft(self, index: int, prompt: str, settings: GenerateSettings) -> Draft:
+        """Text `index` of a run with these settings, before its first token."""
         shown = as_learned(prompt, self.render)
         ids = prompt_ids(self.tokenizer, shown)
         finish = None if self._render(settings) == "script" else self._finish(settings)
@@ -229,7 +233,14 @@ class Generator:
         sentences = self._render(settings) == "sentences"
         return settings.finish._replace(recapitalize=True) if sentences else settings.finish
 
-    def _finished(self, draft: Draft) -> Text:
+    def shown(self, draft: Draft) -> Shown:
+        """What shows a draft's text while it is written."""
+        before = draft.shown_prompt if draft.settings.include_prompt else ""
+        script = self._render(draft.settings) == "script"
+        return Shown(before, self._finish(draft.settings), script=script)
+
+    def finished(self, draft: Draft) -> Text:
+        """The text of a draft that has ended, or is to end where it is; its text must not have been taken."""
         settings, completion = draft.settings, draft.take_text()
         before = draft.shown_prompt if settings.include_prompt else ""
         script = self._render(settings) == "script"
@@ -257,6 +268,10 @@ class Generator:
 
     # ------------------------------------------------------------------ decoding
 
+    def slots(self, rows: int, controls: Any = None) -> Slots:
+        """Empty slots of a pool of their own; `rows` is bounded as the decoder bounds it."""
+        return Slots(self.decoder.pool(rows), self._context, self._chunk, controls)
+
     def _pool(self, rows: int) -> Any:
         """A pool for so many rows; the two that were used last are kept, since a pool may hold gigabytes."""
         pool = self._pools.pop(rows, None) or self.decoder.pool(rows)
@@ -269,74 +284,36 @@ class Generator:
         self, drafts: Sequence[Draft], batch_size: int, progress: Progress | None = None
     ) -> Iterator[Draft]:
         """Write all drafts, `batch_size` at a time; a slot that is free takes the next one. Yields them as they end."""
-        from textmill.sample import Controls
-
         if not drafts:
             return
         rows = 1 << (len(drafts) - 1).bit_length()  # of few sizes: each one is compiled for
-        pool = self._pool(min(batch_size, rows))
-        waiting, slots = deque(drafts), [None] * pool.slots  # type: deque[Draft], list[Draft | None]
-        controls = Controls.neutral(pool.slots)
-        while waiting or any(slots):
-            fresh = _seat(waiting, slots, controls)
-            self._advance(pool, slots, fresh, controls, self._chunk, progress)
-            for i, draft in enumerate(slots):
-                if draft is not None and draft.finish_reason:
-                    slots[i] = None
+        slots = Slots(self._pool(min(batch_size, rows)), self._context, self._chunk)
+        waiting = deque(drafts)
+        while waiting or slots.writing:
+            while waiting and slots.free:
+                slots.seat(waiting.popleft())
+            drawn = slots.advance(self._chunk)
+            if progress is not None:
+                progress.advance(drawn)
+            for i, draft in slots.writing:
+                if draft.finish_reason:
+                    slots.release(i)
                     yield draft
 
     def _pieces(self, draft: Draft) -> Iterator[str]:
-        from textmill.sample import Controls
-
         # its own pool: streams may be interleaved
         pool = self._streaming.pop() if self._streaming else self.decoder.pool(1)
         try:
-            controls, slots = Controls.neutral(pool.slots), [None] * pool.slots  # type: Any, list[Draft | None]
-            fresh = _seat(deque([draft]), slots, controls)
+            slots = Slots(pool, self._context, self._chunk)
+            slots.seat(draft)
             while not draft.finish_reason:
                 ahead = draft.prompt_left() if not self._context else 0
-                self._advance(pool, slots, fresh, controls, ahead + STREAM_STEPS[self.tokenizer.name])
-                fresh = np.zeros(pool.slots, np.bool_)
+                slots.advance(ahead + STREAM_STEPS[self.tokenizer.name])
                 if piece := draft.take_text():
                     yield piece
         finally:
             if not self._streaming:
                 self._streaming.append(pool)
-
-    def _advance(
-        self,
-        pool: Any,
-        slots: Sequence[Draft | None],
-        fresh: np.ndarray,
-        controls: Any,
-        most: int,
-        progress: Progress | None = None,
-    ) -> None:
-        """Make at most `most` steps and give each draft its tokens."""
-        writing = [(i, draft) for i, draft in enumerate(slots) if draft is not None]
-        room = self._make_room(pool, writing, fresh) if self._context else most
-        steps = min(most, self._chunk, room, max(draft.steps_left() for _, draft in writing))
-        first = np.zeros(pool.slots, np.int32)
-        forced, u = np.full((steps, pool.slots), -1, np.int32), np.zeros((steps, pool.slots), np.float32)
-        for i, draft in writing:
-            first[i] = draft.ids[0]
-            forced[:, i], u[:, i] = draft.feed(steps)
-        tokens, scores = pool.run(fresh, first, forced, u, controls)
-        for i, draft in writing:
-            before = draft.tokens
-            draft.take(tokens[:, i], scores[:, i])
-            if progress is not None:
-                progress.advance(draft.tokens - before)
-
-    def _make_room(self, pool: Any, writing: Sequence[tuple[int, Draft]], fresh: np.ndarray) -> int:
-        """Read new prompts, and the last half of the context again where it is full; steps that then fit in all."""
-        for i, draft in writing:
-            if fresh[i]:
-                pool.read(i, draft.block())
-                fresh[i] = False
-            elif pool.room(i) < 1:
-                pool.read(i, draft.window())
-        return min(pool.room(i) for i, _ in writing)
 
     def _read(self, ids: Ids) -> npt.NDArray[np.float32]:
         """The log probability of each id but the first, for a model with a context: in blocks that overlap by half."""
@@ -371,24 +348,6 @@ def _decoder_of(config: Any) -> type[Any]:
     return kind
 
 
-def _seat(waiting: deque[Draft], slots: list[Draft | None], controls: Any) -> np.ndarray:
-    """Put waiting drafts into free slots; which slots start anew, [S]. A slot left free writes on, unread."""
-    fresh = np.zeros(len(slots), np.bool_)
-    for i, draft in enumerate(slots):
-        if draft is None and waiting:
-            slots[i] = draft = waiting.popleft()
-            settings = draft.settings
-            controls.set(
-                i,
-                temperature=settings.temperature,
-                top_k=settings.top_k,
-                top_p=settings.top_p,
-                penalty=settings.repetition_penalty,
-            )
-            fresh[i] = True
-    return fresh
-
-
 def sample_text(
     config: Any,
     weights: Mapping[str, np.ndarray],
@@ -416,27 +375,3 @@ def sample_text(
 
 _sampler: dict[str, Generator] = {}
 _opened: dict[tuple[str, str], Generator] = {}
-
-
-# ---------------------------------------------------------------------- marked-up scripts
-
-
-def to_script(markup: str) -> str:
-    """Marked-up text for reading."""
-    from textmill.rules.script_markup import to_script
-
-    return to_script(markup)
-
-
-def _rendered_lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Marked-up text in pieces -> its lines for reading, each as soon as the next one begins."""
-    waiting = ""
-    for piece in pieces:
-        waiting += piece
-        end = max(waiting.rfind(opener) for opener in LINE_OPENERS)
-        if end > 0:
-            if shown := to_script(waiting[:end]):
-                yield shown
-            waiting = waiting[end:]
-    if shown := to_script(waiting):
-        yield shown

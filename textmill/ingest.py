@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ from typing import IO, Any
 from fsspec.utils import glob_translate
 
 from textmill import manifest
-from textmill.corpus import SHARDS, Document, ShardWriter
+from textmill.corpus import SHARDS, WORK, Document, ShardWriter
+from textmill.earlier import bring
 from textmill.errors import InputError, Interrupted, MachineError, SettingsError
 from textmill.files import sync_file, sync_folder, writing_failed
 from textmill.ingest_journal import Journal, Kept, read_previous
@@ -39,7 +41,6 @@ log = logging.getLogger("textmill.ingest")
 READER = 2  # raise it when the same bytes and settings give other documents: every item is then read again
 LINES_REPORTED = 10  # bad lines of one file that are reported one by one; the others are counted
 NO_TEXT = "no text in it"
-WORK = ".collecting"  # what a source keeps in the corpus folder for the next time
 ITEMS_SHOWN = 20  # items named in the log; the manifest has them all
 
 
@@ -85,11 +86,14 @@ def _check_encoding(name: str) -> None:
         raise SettingsError(f"setting 'fallback_encoding' is {name!r}: {hint}.")
 
 
-def ingest(source: str, corpus: Path, settings: IngestSettings = IngestSettings()) -> dict[str, Any]:
+def ingest(
+    source: str, corpus: Path, settings: IngestSettings = IngestSettings(), earlier: str = ""
+) -> dict[str, Any]:
     """Read a source into the corpus folder, in place: only what is new or changed since the last time is read again.
 
     source: a file, folder, glob, archive, http(s)://, s3://, gs:// address, sample:NAME, or what crawl:, mediawiki:
         and feeds: collect by a description: a YAML file, an address, or the YAML text itself (sources/described.py).
+    earlier: where the corpus of an earlier run lies, to go on from, while the folder holds none (textmill/earlier.py).
     Returns {items, documents, characters, unchanged, new, changed, gone, skipped}, all counts; `skipped` counts the
     reports on files and lines left out, which the manifest lists with their reasons.
     Raises InputError when there is nothing to read, and under `strict` at the first bad file; the old corpus stays.
@@ -98,6 +102,8 @@ def ingest(source: str, corpus: Path, settings: IngestSettings = IngestSettings(
     corpus, began = Path(corpus), time.monotonic()
     opened = open_source(source, max_bytes=settings.max_bytes, ignore=corpus)
     with _only_writer(corpus):
+        if earlier:
+            bring(earlier, corpus)
         work = _Ingest(corpus, settings, opened)
         try:
             with Progress("ingest", unit="items") as progress:
@@ -112,6 +118,7 @@ def ingest(source: str, corpus: Path, settings: IngestSettings = IngestSettings(
             raise Interrupted(
                 f"stopped; {done:,} items are read. The same command goes on from there."
             ) from None
+        opened.taken()
         work.keep_unlisted()
         if not work.entries:
             raise InputError(_nothing_found(opened.label, items, work.skipped, settings.pattern))
@@ -133,14 +140,22 @@ class Plan:
     notes: list[str]
 
 
-def plan(source: str, corpus: Path, settings: IngestSettings = IngestSettings()) -> Plan:
+def plan(source: str, corpus: Path, settings: IngestSettings = IngestSettings(), earlier: str = "") -> Plan:
     """What `ingest` would do. Lists, feeds and robots.txt are fetched, but no text, and nothing is written.
 
     Raises InputError as `ingest` does.
     """
     settings.check()
-    opened = open_source(source, max_bytes=settings.max_bytes, ignore=Path(corpus))
-    work = _Ingest(Path(corpus), settings, opened)
+    corpus = Path(corpus)
+    opened = open_source(source, max_bytes=settings.max_bytes, ignore=corpus)
+    with tempfile.TemporaryDirectory(prefix="textmill-") as scratch:
+        if earlier and not (corpus / manifest.NAME).exists() and bring(earlier, Path(scratch)):
+            corpus = Path(scratch)
+        return _plan(opened, corpus, settings)
+
+
+def _plan(opened: Source, corpus: Path, settings: IngestSettings) -> Plan:
+    work = _Ingest(corpus, settings, opened)
     items = _listed(opened.label, opened.preview)
     if not items:
         raise InputError(_nothing_found(opened.label, items, [], settings.pattern))
@@ -342,9 +357,9 @@ class _Ingest:
             "shard": shard.name,
             "documents": shard.documents,
             "characters": shard.characters,
-        } | ({"stamp": item.stamp} if item.stamp else {})
-        if self.source.remote:
-            entry["fetched"] = _now()
+            "fetched": _now(),
+        }
+        entry |= {key: value for key, value in (("stamp", item.stamp), ("terms", item.terms)) if value}
         return Kept(entry, reports.listed(), {"size": shard.size, "sha256": shard.sha256})
 
     def _add(self, writer: ShardWriter, row: Document | BadItem, reports: _LineReports) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textmill import manifest
-from textmill.corpus import SHARDS
+from textmill.corpus import SHARDS, WORK
 from textmill.errors import FolderError, InputError
 from textmill.files import sha256_of, writing_failed
 
@@ -71,7 +71,8 @@ def _is_ours(corpus: Path) -> bool:
     except (ValueError, KeyError, TypeError):
         return False
     except FileNotFoundError:
-        others = sorted(path.name for path in corpus.iterdir() if path.name != SHARDS and path.name[0] != ".")
+        names = [path.name for path in corpus.iterdir()]
+        others = sorted(name for name in names if name not in (SHARDS, WORK) and name[0] != ".")
         if others:
             raise InputError(
                 f"{corpus} is not empty and not a corpus (it holds {others[0]}); choose another folder."

@@ -29,9 +29,34 @@ class ItemsSettings(Settings):
     items: str = setting("", "Items (files) of the corpus: names or globs, with commas between (empty: all).")
 
 
-def list_items(corpus: Path, settings: ItemsSettings | None = None) -> list[str]:
-    """The names of a corpus's items, in order. Raises InputError for a name or glob that matches none."""
-    return _chosen(read_corpus(Path(corpus)), (settings or ItemsSettings()).items)
+@dataclass(frozen=True)
+class ListSettings(ItemsSettings):
+    """Which items of a corpus go on."""
+
+    minimum_characters: int = setting(1, "Leave out items with fewer characters of text.", minimum=1)
+
+
+def list_items(corpus: Path, settings: ListSettings | None = None) -> list[str]:
+    """The names of a corpus's items, in order; those with too little text are left out, and said.
+
+    Raises InputError for a name or glob that matches none, and when no item has enough text.
+    """
+    settings = settings or ListSettings()
+    source = read_corpus(Path(corpus))
+    least = settings.minimum_characters
+    sizes = {entry["item"]: entry["characters"] for entry in source.items}
+    chosen = _chosen(source, settings.items)
+    enough = [name for name in chosen if sizes[name] >= least]
+    for name in chosen:
+        if sizes[name] < least:
+            log.warning("%s is left out: it has %d characters, fewer than %d", name, sizes[name], least)
+    if not enough:
+        most = max(chosen, key=lambda name: sizes[name])
+        raise InputError(
+            f"no item of {corpus} has {least:,} characters; {most!r} has the most, {sizes[most]:,}. Collect more, or "
+            "lower 'minimum_characters'."
+        )
+    return enough
 
 
 def take_items(corpus: Path, taken: Path, settings: ItemsSettings | None = None) -> dict[str, Any]:

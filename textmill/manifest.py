@@ -24,7 +24,7 @@ from textmill.files import sha256_of, write_json
 
 NAME = "manifest.json"
 VERSION = 1
-KINDS = ("corpus", "dataset", "model", "checkpoint", "state", "texts")
+KINDS = ("corpus", "parts", "dataset", "model", "checkpoint", "state", "texts")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def write(
     known = known or {}
     entries = {name: known.get(name) or entry(folder / name) for name in sorted(files)}
     versions = {"textmill": __version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in packages}
+    versions |= {name: version_of(name) for name in packages}
     made = Manifest(kind, entries, dict(settings or {}), dict(parents or {}), versions, dict(details or {}))
     write_json(
         folder / NAME,
@@ -86,6 +86,17 @@ def write(
         },
     )
     return made
+
+
+def version_of(package: str) -> str:
+    """An installed package's version. The images have TensorFlow's CPU build, which goes by another name.
+
+    Raises importlib.metadata.PackageNotFoundError.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(f"{package}-cpu")
 
 
 def entry(path: Path) -> dict[str, Any]:

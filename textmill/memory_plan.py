@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textmill.errors import InputError
+from textmill.errors import InputError, SettingsError
 from textmill.models.gpt2 import GPT2Config, parameter_shapes
 from textmill.schedules import TransformerSchedule
 
@@ -33,7 +33,7 @@ RUNTIME = 800_000_000  # Python, TensorFlow and compiled graphs, bytes
 SHORTEST_ROW = 64  # tokens; shorter rows are not proposed
 PROPOSED_LORA_RANK = 8
 HELD = 1.25  # what TensorFlow holds of activations for each byte of them that is still needed
-ADDED = 9  # bytes for each trained value while a batch's gradients are added to those before
+UNDONE = 2.0  # bytes of activations that XLA keeps on a CPU for each that the JAX engine asks it to keep
 MERGED = 3  # bytes for each value of a matrix while LoRA's products are added to it
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 0}
 
@@ -53,16 +53,44 @@ class MemoryPlan:
         return f"{_gb(self.total)} ({shown})"
 
 
-def plan(config: GPT2Config, schedule: TransformerSchedule, precision: str = "auto") -> MemoryPlan:
+@dataclass(frozen=True)
+class Target:
+    """What trains. Each of JAX's devices holds the whole model and its share of a batch's rows."""
+
+    backend: str = "tensorflow"
+    platform: str = "cpu"
+    devices: int = 1
+
+
+def target_of(backend: str) -> Target:
+    """What the setting `backend` stands for on this machine."""
+    from textmill import devices
+
+    if devices.choose_backend(backend, devices.BACKENDS, "gpt2") == "tensorflow":
+        return Target()
+    return Target("jax", devices.jax_platform(), len(devices.jax().local_devices()))
+
+
+def plan(
+    config: GPT2Config,
+    schedule: TransformerSchedule,
+    precision: str = "auto",
+    target: Target = Target(),
+) -> MemoryPlan:
     """The peak of a training with this schedule; `precision` "auto" takes the larger of the two.
 
-    Within 6 % below and 7 % above the peak resident memory that was measured on a CPU, for 124M (context 1,024,
+    Within 6 % below and 10 % above the peak resident memory that was measured on a CPU, for 124M (context 1,024,
     batch 1 and 4, both precisions, accumulated, checkpointed, LoRA) and 6 x 384 (context 512, batch 16): 2 to 7.5 GB.
     """
+    if precision == "auto" and target.backend == "jax":
+        precision = "float32" if target.platform == "cpu" else "bfloat16"
     if precision == "auto":
-        return max((plan(config, schedule, p) for p in ("float32", "bfloat16")), key=lambda p: p.total)
-    from textmill.models.gpt2_layers import QUERY_BLOCK
-    from textmill.models.gpt2_tensorflow import LOSS_ROWS, PADDING
+        both = (plan(config, schedule, p, target) for p in ("float32", "bfloat16"))
+        return max(both, key=lambda found: found.total)
+    if target.backend == "jax":
+        return _jax_plan(config, schedule, 2 if precision == "bfloat16" else 4, target)
+    from textmill.models.gpt2_layers import PADDING, QUERY_BLOCK
+    from textmill.models.gpt2_tensorflow import LOSS_ROWS
 
     item = 2 if precision == "bfloat16" else 4
     width, rows = config.width, schedule.batch_size * schedule.num_steps
@@ -82,7 +110,7 @@ def plan(config: GPT2Config, schedule: TransformerSchedule, precision: str = "au
         copies = item * matrices if item == 2 else 0
         table = 0 if inner else sizes["wte"]
     slots = 4 * MOMENTS[schedule.optimizer] * trained
-    sums = (4 + ADDED) * trained * (schedule.accumulate_gradients > 1)
+    sums = 4 * trained * (schedule.accumulate_gradients > 1)  # each gradient is added in place
 
     length = schedule.num_steps
     attended = config.num_heads * schedule.batch_size * length * (length + min(length, QUERY_BLOCK)) // 2
@@ -107,20 +135,69 @@ def plan(config: GPT2Config, schedule: TransformerSchedule, precision: str = "au
     )
 
 
+def _jax_plan(config: GPT2Config, schedule: TransformerSchedule, item: int, target: Target) -> MemoryPlan:
+    """The peak on each device of what models/gpt2_jax.py compiles, for products of `item` bytes.
+
+    Of a block its operands stay: two float32 residuals, and in the products' precision 14 values of the width. cuDNN
+    keeps no weights of attention; XLA's attention keeps them. On a CPU XLA undoes what is to be computed twice, and
+    gradient_checkpointing with it: with UNDONE the plan is 0 to 30 % above XLA's own count (124M at batch 1 to 4,
+    6 x 384 at batch 16, accumulated, checkpointed, LoRA; float32). On a GPU it was not measured.
+    """
+    from textmill.models.gpt2_jax import LOSS_ROWS, PADDING
+
+    width, length = config.width, schedule.num_steps
+    batch = -(-schedule.batch_size // target.devices)
+    rows = batch * length
+    sizes = {name: int(np.prod(shape)) for name, shape in parameter_shapes(config).items()}
+    vocabulary = -(-config.vocabulary_size // PADDING) * PADDING
+    sizes["wte"] = vocabulary * width
+    weights = sum(sizes.values())
+    matrices = sum(size for name, size in sizes.items() if name == "wte" or name.endswith("/w"))
+    if schedule.lora_rank:
+        ends = [sum(shape) for name, shape in parameter_shapes(config).items() if name.endswith("/w")]
+        trained, table = schedule.lora_rank * sum(ends), 0
+        weights += trained
+    else:
+        inner = schedule.only_train_transformer_layers
+        trained = sum(size for name, size in sizes.items() if not inner or name.startswith("h"))
+        table = 0 if inner else sizes["wte"]
+    host = target.platform == "cpu"
+    slots = 4 * MOMENTS[schedule.optimizer] * trained
+    attended = 0 if target.platform == "gpu" and item == 2 else 4 * config.num_heads * batch * length * length
+    block = (8 + 14 * item) * rows * width + attended
+    kept = (
+        (config.num_layers * 4 * rows * width + block)
+        if schedule.gradient_checkpointing and not host
+        else (config.num_layers * block)
+    )
+    return MemoryPlan(
+        {
+            "program": RUNTIME if host else 0,
+            "weights": 4 * weights + (item * matrices if item == 2 else 0),
+            "optimizer": slots,
+            "gradients": 4 * (trained + table) + 4 * trained * (schedule.accumulate_gradients > 1),
+            "activations": int((kept + 24 * rows * width + 2 * attended) * (UNDONE if host else 1)),
+            "logits": (8 + item) * min(rows, LOSS_ROWS) * vocabulary,
+            "saving": 4 * weights + slots if host else 0,
+        }
+    )
+
+
 def fitted(schedule: TransformerSchedule, config: GPT2Config, settings: TrainSettings) -> TransformerSchedule:
     """The schedule, with a batch_size where it left that open. Says what the training will need.
 
     Raises InputError, with the settings that would fit, when there is less; with settings.memory_check off it warns.
     """
-    free = available()
+    target = target_of(settings.backend)
+    free = free_for(target)
     if not schedule.batch_size:
-        schedule = _largest_batch(schedule, config, settings.precision, free)
+        schedule = _largest_batch(schedule, config, settings.precision, free, target)
         log.info(
             "batch_size %d, accumulate_gradients %d: the largest batch that fits",
             schedule.batch_size,
             schedule.accumulate_gradients,
         )
-    needed = plan(config, schedule, settings.precision)
+    needed = plan(config, schedule, settings.precision, target)
     if needed.total <= free:
         log.info("memory: about %s of %s", needed, _gb(free))
         return schedule
@@ -128,17 +205,31 @@ def fitted(schedule: TransformerSchedule, config: GPT2Config, settings: TrainSet
     if not settings.memory_check:
         log.warning("%s; memory_check is off: starting all the same", short)
         return schedule
-    raise InputError(f"{short}. {_way_out(schedule, config, settings.precision, free)}")
+    raise InputError(f"{short}. {_way_out(schedule, config, settings.precision, free, target)}")
 
 
 def _largest_batch(
-    schedule: TransformerSchedule, config: GPT2Config, precision: str, free: int
+    schedule: TransformerSchedule, config: GPT2Config, precision: str, free: int, target: Target
 ) -> TransformerSchedule:
-    """The rows of an update in as few batches as fit, of one row where none does."""
-    for choice in _splits(schedule.replace(batch_size=schedule.accumulate_gradients, accumulate_gradients=1)):
-        if plan(config, choice, precision).total <= free:
+    """The rows of an update in as few batches as fit, of the least number of rows where none does."""
+    for choice in splits(schedule, target):
+        if plan(config, choice, precision, target).total <= free:
             break
     return choice
+
+
+def splits(schedule: TransformerSchedule, target: Target) -> list[TransformerSchedule]:
+    """The rows of an update, which accumulate_gradients counts where batch_size is 0, in smaller and smaller batches
+    that divide among the devices. Raises SettingsError when none does."""
+    rows = schedule.accumulate_gradients
+    whole = schedule.replace(batch_size=rows, accumulate_gradients=1, batch_search=False)
+    found = [choice for choice in _splits(whole) if choice.batch_size % target.devices == 0]
+    if not found:
+        raise SettingsError(
+            f"setting 'accumulate_gradients' is {rows}, with batch_size 0 the rows of an update; this machine has "
+            f"{target.devices} devices, and each takes the same number of rows: choose a multiple of {target.devices}."
+        )
+    return found
 
 
 def _splits(schedule: TransformerSchedule) -> Iterator[TransformerSchedule]:
@@ -149,14 +240,17 @@ def _splits(schedule: TransformerSchedule) -> Iterator[TransformerSchedule]:
             yield schedule.replace(batch_size=batch, accumulate_gradients=rows // batch)
 
 
-def _way_out(schedule: TransformerSchedule, config: GPT2Config, precision: str, free: int) -> str:
+def _way_out(
+    schedule: TransformerSchedule, config: GPT2Config, precision: str, free: int, target: Target
+) -> str:
     """The mildest change of settings that fits, as one sentence."""
-    for choice in _milder(schedule):
-        if plan(config, choice, precision).total <= free:
+    choices = [choice for choice in _milder(schedule) if choice.batch_size % target.devices == 0]
+    for choice in choices:
+        if plan(config, choice, precision, target).total <= free:
             now, then = schedule.as_dict(), choice.as_dict()
             changes = " ".join(f"--set {k}={str(v).lower()}" for k, v in then.items() if v != now[k])
             return f"It would fit with: {changes} (or start with --no-memory-check)."
-    least = min(plan(config, choice, precision).total for choice in _milder(schedule))
+    least = min(plan(config, choice, precision, target).total for choice in choices or [schedule])
     return (
         f"No setting makes it fit: the least is {_gb(least)}. Take a machine with more memory or a smaller model "
         "(or start with --no-memory-check)."
@@ -183,6 +277,18 @@ def _milder(schedule: TransformerSchedule) -> Iterator[TransformerSchedule]:
 
 
 # ---------------------------------------------------------------------- what there is
+
+
+def free_for(target: Target) -> int:
+    """Bytes that a training may have in all: on each GPU what JAX may take there, elsewhere `available`."""
+    if target.backend == "jax" and target.platform != "cpu":
+        from textmill.devices import jax
+
+        told = [device.memory_stats() or {} for device in jax().local_devices()]
+        limits = [one["bytes_limit"] - one.get("bytes_in_use", 0) for one in told if "bytes_limit" in one]
+        if limits:
+            return int(min(limits))
+    return available()
 
 
 def available(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
@@ -255,4 +361,15 @@ def _gb(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-__all__: list[Any] = ["BATCH", "MemoryPlan", "available", "fitted", "machine_free", "plan"]
+__all__: list[Any] = [
+    "BATCH",
+    "MemoryPlan",
+    "Target",
+    "available",
+    "fitted",
+    "free_for",
+    "machine_free",
+    "plan",
+    "splits",
+    "target_of",
+]

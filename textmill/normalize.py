@@ -1,20 +1,28 @@
 """corpus -> dataset: rules, duplicates, split, tokenizer, tokens; and a report of all that was changed and dropped.
 
-Three passes, one document in memory at a time: the corpus is cleaned into a scratch file; the vocabulary is counted on
-the documents that train; tokens are written. What stays in memory for each document is its id and length, 16 bytes to
-tell exact and 512 bytes to tell near duplicates.
+A map and a reduce. Each shard of the corpus is cleaned by itself, in parallel processes (clean.py); what is global is
+made of the parts: duplicates, split, vocabulary; each shard is then written as tokens by itself (encode.py), and the
+pieces are put together in the corpus's order. So the same bytes come out whatever worked side by side, and what was
+made of a shard is kept for the next time (work_folder.py).
+
+Memory: in each process one document at a time; in this one, for each document its id, 40 bytes and, while near
+duplicates are looked for, another 100; and the vocabulary's counts. Signatures, 512 bytes each, lie in a file.
+
+In a pipeline the map runs in pods of its own: `normalize_shards` on groups of shards, `normalize_merge` does the rest.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import tempfile
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,108 +30,43 @@ import numpy.typing as npt
 from textmill import manifest
 from textmill import split as splitting
 from textmill.base_tokenizer import read_base_tokenizer
-from textmill.corpus import Corpus, Document, read_corpus
-from textmill.dataset import JsonLinesWriter, SplitWriter, read_json_lines, token_dtype
+from textmill.clean import CleanJob, Part, legs, merged_rules, teach
+from textmill.corpus import Corpus, read_corpus
+from textmill.dataset import SplitWriter, token_dtype
 from textmill.dataset_report import log_line, main_figures, unigram, unknown_rate
-from textmill.duplicates import Duplicate, DuplicateFinder
+from textmill.devices import available_cores
+from textmill.duplicates import PERMUTATIONS, exact_duplicates, near_duplicates
+from textmill.encode import DROPPED, CountJob, EncodeJob, Placed, counting, texts_to_learn
 from textmill.errors import InputError, SettingsError
 from textmill.files import new_folder, write_json
+from textmill.normalize_settings import GroupsSettings, NormalizeSettings, ShardsSettings, names
+from textmill.parts import PartsFolder, read_parts, write_parts
 from textmill.progress import Progress
-from textmill.rules import Outcome, Rule, find_rules, surveyed
-from textmill.settings import Settings, setting
+from textmill.rules import find_rules, split_names
 from textmill.split import SPLITS
-from textmill.tokenizers import TOKENIZERS, Tokenizer, digest, encode_document
-from textmill.tokenizers.bpe import SMALLEST, SPECIAL_TOKENS, BPETokenizer
+from textmill.tokenizers import TOKENIZERS, Tokenizer, digest
+from textmill.tokenizers.bpe import BPETokenizer
+from textmill.work_folder import WorkFolder, processes_for
+
+__all__ = [
+    "GroupsSettings",
+    "NormalizeSettings",
+    "ShardsSettings",
+    "normalize",
+    "normalize_merge",
+    "normalize_shards",
+    "shard_groups",
+]
 
 log = logging.getLogger("textmill.normalize")
 
 MOST_DROPPED = 50  # dropped documents listed by name in the report
-MOST_EXAMPLES = 5  # examples of each rule and of duplicates
+MOST_EXAMPLES = 5  # examples of duplicates
 MOST_UNKNOWN = 20
 MOST_NAMED = 20  # documents of a split listed by name
-SNIPPET = 120  # characters of an example, each side
-
-_LISTS = ("rules", "valid_documents", "test_documents")
-
-
-@dataclass(frozen=True)
-class NormalizeSettings(Settings):
-    """What the making of a dataset can be told. Lists may be given as lists or as text with commas."""
-
-    rules: str = setting(
-        "unicode_repair,whitespace",
-        "Rule sets to apply, in this order, with commas between; parameters in parentheses: language(en de).",
-    )
-    tokenizer: str = setting("char", "What a token is.", choices=tuple(TOKENIZERS))
-    alphabet: str = setting(
-        "text",
-        "Character tokenizer: the alphabet of the text, or the fixed one of tabs, ASCII and line feeds.",
-        choices=("text", "ascii98"),
-    )
-    vocabulary: str = setting(
-        "train", "Count the vocabulary on the training documents or on all.", choices=("train", "all")
-    )
-    minimum_count: int = setting(
-        2, "Word tokenizer: rarer words become <unk>; byte pairs: rarer pairs are not merged.", minimum=1
-    )
-    vocabulary_size: int = setting(
-        8192,
-        "Byte pairs: most tokens to learn, where no base brings its own.",
-        minimum=SMALLEST,
-        maximum=1 << 20,
-    )
-    special_tokens: str = setting(
-        "auto",
-        "Byte pairs: a document ends with the id of <|endoftext|>, or stands between literal <|startoftext|> and "
-        "<|endoftext|> as in gpt-2-simple; auto: as the base has it, or id.",
-        choices=("auto", *SPECIAL_TOKENS),
-    )
-    exact_duplicates: bool = setting(True, "Drop documents whose cleaned text stood before.")
-    near_duplicates: float = setting(
-        0.8,
-        "Drop documents of which this share of word 5-grams stood in one before (0: keep all).",
-        minimum=0,
-        maximum=1,
-    )
-    split: str = setting(
-        "fraction",
-        "How validation and test documents are chosen: a share of them, by name, or by S3's rule (last books).",
-        choices=("fraction", "documents", "validation_book"),
-    )
-    valid_fraction: float = setting(0.05, "Share of the documents to validate on.", minimum=0, maximum=0.9)
-    test_fraction: float = setting(0.05, "Share of the documents to test on.", minimum=0, maximum=0.9)
-    valid_documents: str = setting(
-        "", "Split by documents: ids or globs to validate on, with commas between."
-    )
-    test_documents: str = setting("", "Split by documents: ids or globs to test on, with commas between.")
-    seed: int = setting(0, "Another seed chooses other documents.", minimum=0)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        joined = {k: _with_commas(v) if k in _LISTS else v for k, v in values.items()}
-        return super().from_dict(joined, where)
-
-    def check(self) -> None:
-        find_rules(self.rules)
-        if self.valid_fraction + self.test_fraction > 0.9:
-            raise SettingsError(
-                f"settings 'valid_fraction' {self.valid_fraction} and 'test_fraction' {self.test_fraction} leave too "
-                "little to train on; together they must be at most 0.9."
-            )
-        named = names(self.valid_documents) + names(self.test_documents)
-        if self.split == "documents" and not named:
-            raise SettingsError("split 'documents' needs the setting valid_documents or test_documents.")
-        if self.split != "documents" and named:
-            raise SettingsError("valid_documents and test_documents need the setting split: documents.")
-
-
-def _with_commas(value: Any) -> Any:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
-
-
-def names(value: str) -> list[str]:
-    """The names in a text with commas between them."""
-    return [name.strip() for name in value.split(",") if name.strip()]
+GROUP_BYTES = (
+    256 << 20
+)  # of shards, about a gigabyte of text: one group of them where the number is left to us
 
 
 def normalize(
@@ -137,230 +80,382 @@ def normalize(
     """
     settings = settings or NormalizeSettings()
     settings.check()
-    taken = None if base is None else _tokenizer_of(base, settings)
-    settings = settings if taken is None else settings.replace(tokenizer=taken.name)
+    tokenizer = None if base is None else _tokenizer_of(base, settings)
     source = read_corpus(Path(corpus))
-    with new_folder(Path(dataset)) as folder:
-        cleaned = _clean(source, folder / ".cleaned.jsonl.zst", settings)
-        plan = _plan(cleaned, settings)
-        tokenizer = taken or _train_tokenizer(plan, settings)
+    shards = _shards(source, source.items)
+    with _work_folder(Path(dataset), settings, (shard.size for shard in shards)) as work:
+        parts = _clean(shards, settings, work)
+        what = f"the corpus {source.folder}"
+        return _reduce(parts, what, source.digest, Path(dataset), settings, base, tokenizer, work)
+
+
+def shard_groups(corpus: Path, settings: GroupsSettings | None = None) -> list[str]:
+    """The corpus's items in groups of neighbours of about the same size.
+
+    A group is named by its range, "12:40". No group is empty.
+    """
+    groups = (settings or GroupsSettings()).groups
+    source = read_corpus(Path(corpus))
+    ends = np.cumsum([shard.size for shard in _shards(source, source.items)] or [0])
+    wanted = min(groups or -(-int(ends[-1]) // GROUP_BYTES), len(source.items)) or 1
+    bounds = [0]
+    for number, target in enumerate(np.linspace(0, ends[-1], wanted + 1)[1:-1], start=1):
+        cut = int(np.searchsorted(ends, target)) + 1
+        bounds.append(min(max(cut, bounds[-1] + 1), len(source.items) - (wanted - number)))
+    return [f"{start}:{end}" for start, end in itertools.pairwise([*bounds, len(source.items)])]
+
+
+def normalize_shards(corpus: Path, parts: Path, settings: ShardsSettings | None = None) -> dict[str, Any]:
+    """The map alone: clean a group of the corpus's shards into a parts folder.
+
+    Of the rules those run that come before the first that must see the whole corpus.
+    """
+    settings, parts = settings or ShardsSettings(), Path(parts)
+    settings.check()
+    source = read_corpus(Path(corpus))
+    start, end = _range(settings.group, len(source.items))
+    shards = _shards(source, source.items[start:end])
+    with _work_folder(parts, settings, (shard.size for shard in shards)) as work:
+        made = _clean(shards, settings, work, only_first_leg=True)
+        write_parts(parts, source, start, [part.path for part in made], settings.rules)
+        work.clear(settings.keep_work)
+    figures = {"items": len(made), "documents": sum(part.documents for part in made), **work.figures()}
+    log.info("cleaned items %d to %d of %d: %s", start, end, len(source.items), work.in_words())
+    return figures
+
+
+def normalize_merge(
+    parts: Sequence[Any], dataset: Path, settings: NormalizeSettings | None = None, base: Path | None = None
+) -> dict[str, Any]:
+    """The reduce alone: what `normalize` makes of a corpus, of the parts folders of all its groups, in any order.
+
+    `parts` are folders, or what has one as its `path`, as an artifact.
+    Raises InputError when parts lack a group, or were made of other corpora, rules or code.
+    """
+    settings = settings or NormalizeSettings()
+    settings.check()
+    tokenizer = None if base is None else _tokenizer_of(base, settings)
+    found = read_parts([Path(getattr(part, "path", part)) for part in parts], settings.rules)
+    shards = [_Shard(path, path.stem, path.stat().st_size, documents) for path, documents in found.units]
+    with _work_folder(Path(dataset), settings, (shard.size for shard in shards)) as work:
+        _check_code(found, settings, work)
+        made = _clean(shards, settings, work, first_leg_done=True)
+        what = "the corpus"
+        return _reduce(made, what, found.corpus, Path(dataset), settings, base, tokenizer, work)
+
+
+def _work_folder(
+    output: Path, settings: NormalizeSettings | ShardsSettings, sizes: Iterable[int]
+) -> WorkFolder:
+    return WorkFolder(output, processes_for(sum(sizes), settings.processes, available_cores()))
+
+
+def _reduce(
+    parts: list[_Shard],
+    what: str,
+    corpus_digest: str,
+    dataset: Path,
+    settings: NormalizeSettings,
+    base: Path | None,
+    tokenizer: Tokenizer | None,
+    work: WorkFolder,
+) -> dict[str, Any]:
+    """From the cleaned parts to the dataset."""
+    cleaned = _without_duplicates(parts, settings, work)
+    _check_anything_is_left(cleaned, what, settings)
+    plan = _plan(cleaned, settings)
+    vocabulary_from = "base" if tokenizer else settings.vocabulary
+    tokenizer = tokenizer or _train_tokenizer(plan, settings, work)
+    settings = settings.replace(tokenizer=tokenizer.name)
+    with new_folder(dataset) as folder:
         (folder / "tokenizer").mkdir()
         tokenizer.save(folder / "tokenizer")
-        encoded = _encode(plan, tokenizer, folder)
-        cleaned.path.unlink()
-        report = _report(cleaned, plan, tokenizer, encoded, "base" if taken else settings.vocabulary)
+        encoded = _encode(plan, tokenizer, settings, folder, work)
+        report = _report(cleaned, plan, tokenizer, encoded, vocabulary_from)
         write_json(folder / "report.json", report)
-        _write_manifest(folder, source, tokenizer, encoded, settings, base)
-    log.info("%s", log_line(report))
-    return main_figures(report)
+        _write_manifest(folder, corpus_digest, tokenizer, encoded, settings, base)
+    work.clear(settings.keep_work)
+    log.info("%s; %s", log_line(report), work.in_words())
+    return {**main_figures(report), **work.figures()}
 
 
-# --- first pass: the corpus, cleaned
+# --- the map: shards, cleaned
 
 
-@dataclass
-class _RuleCount:
-    """What one rule did to the corpus."""
+@dataclass(frozen=True)
+class _Shard:
+    """A shard of the corpus, or the part that was made of it. `digest`: of all that its bytes depend on."""
 
-    rule: Rule
-    documents_changed: int = 0
-    documents_dropped: int = 0
-    changes: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: list[dict[str, str]] = field(default_factory=list)
+    path: Path
+    digest: str
+    size: int
+    documents: int
 
-    def apply(self, name: str, text: str) -> Outcome:
-        outcome = self.rule.apply(text)
-        self.documents_dropped += bool(outcome.drop)
-        self.counts.update(outcome.counts)
-        self.changes += outcome.changes
-        if outcome.text != text:
-            self.documents_changed += 1
-            if len(self.examples) < MOST_EXAMPLES:
-                before, after = _snippets(text, outcome.text)
-                self.examples.append({"document": name, "before": before, "after": after})
-        return outcome
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.rule.name,
-            "documents_changed": self.documents_changed,
-            "documents_dropped": self.documents_dropped,
-            "changes": self.changes,
-            "counts": dict(self.counts),
-            "examples": self.examples,
-        }
+def _shards(source: Corpus, items: Sequence[dict[str, Any]]) -> list[_Shard]:
+    files = source.manifest.files
+    return [
+        _Shard(source.folder / name, files[name]["sha256"], files[name]["size"], item["documents"])
+        for item in items
+        for name in [item["shard"]]
+    ]
+
+
+def _clean(
+    shards: list[_Shard],
+    settings: NormalizeSettings | ShardsSettings,
+    work: WorkFolder,
+    *,
+    only_first_leg: bool = False,
+    first_leg_done: bool = False,
+) -> list[_Shard]:
+    """Each shard's part after the last leg of the rules."""
+    made = shards
+    for number, leg in enumerate(legs(split_names(settings.rules), settings.near_duplicates > 0)):
+        if number == 0 and first_leg_done:
+            continue
+        if number > 0:
+            learnt = teach(leg.rules[0], (Part(part.path).survey() for part in made))
+            leg = replace(leg, learnt=work.file("learnt", learnt))
+        made = [replace(shard, path=_part(shard, leg, work)) for shard in made]
+        made = [replace(shard, digest=shard.path.stem) for shard in made]
+        jobs = [CleanJob(before.path, after.path, leg) for before, after in zip(shards, made, strict=True)]
+        work.make("cleaned", jobs, [shard.documents for shard in shards])
+        if only_first_leg:
+            break
+        shards = made
+    return made
+
+
+def _part(shard: _Shard, leg: Any, work: WorkFolder) -> Path:
+    learnt = leg.learnt.name if leg.learnt else ""
+    depends = {"rules": leg.rules, "learnt": learnt, "survey": leg.survey, "near": leg.near}
+    return work.unit("part", source=shard.digest, **depends)
+
+
+def _check_code(found: PartsFolder, settings: NormalizeSettings, work: WorkFolder) -> None:
+    """The parts are what this program, with these settings, would have made."""
+    leg = legs(split_names(settings.rules), settings.near_duplicates > 0)[0]
+    for (path, documents), shard in zip(found.units, found.shards, strict=True):
+        if path.name != _part(_Shard(path, shard, 0, documents), leg, work).name:
+            raise InputError(
+                f"the parts in {path.parent} were made by another version of textmill or other settings "
+                "(near_duplicates); make them anew with these."
+            )
+
+
+def _range(group: str, items: int) -> tuple[int, int]:
+    start, colon, end = group.partition(":")
+    try:
+        found = (int(start), int(end)) if group else (0, items)
+    except ValueError:
+        found = (-1, -1)
+    if not 0 <= found[0] <= found[1] <= items or (group and not colon):
+        raise InputError(f"group {group!r} is no range of the corpus's {items} items, such as 0:{items}.")
+    return found
+
+
+# --- the reduce: duplicates
 
 
 @dataclass
 class _Cleaned:
-    """The cleaned documents, in a scratch file, and what is known of them. Indices count the documents read."""
+    """What is known of all documents. Indices count the documents read, over all parts."""
 
-    path: Path
-    rules: list[_RuleCount]
+    parts: list[_Shard]
+    bounds: list[int] = field(default_factory=lambda: [0])  # where each part's documents begin and end
     ids: list[str] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
+    characters: array[int] = field(default_factory=lambda: array("q"))
+    kept: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
     dropped_counts: Counter[str] = field(default_factory=Counter)
     dropped: list[dict[str, str]] = field(default_factory=list)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """{"index", "id", "title", "text"} of each document that is kept."""
-        kept = set(self.kept)
-        return (record for record in read_json_lines(self.path) if record["index"] in kept)
-
-    def drop(self, index: int, reason: str, detail: str = "") -> None:
-        self.dropped_counts[reason] += 1
-        if len(self.dropped) < MOST_DROPPED:
-            self.dropped.append({"document": self.ids[index], "reason": reason, "detail": detail})
-
-    def drop_duplicate(self, found: Duplicate) -> None:
-        of, like = self.ids[found.of], round(found.similarity, 3)
-        detail = f"of {of}" if found.exact else f"of {of}, similarity {like}"
-        self.drop(found.index, "exact duplicate" if found.exact else "near duplicate", detail)
-        if len(self.duplicates) < MOST_EXAMPLES:
-            self.duplicates.append({"document": self.ids[found.index], "of": of, "similarity": like})
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Of the documents that are kept."""
+        return np.flatnonzero(self.kept)
 
 
-def _clean(source: Corpus, path: Path, settings: NormalizeSettings) -> _Cleaned:
-    """Apply the rules, drop what is empty or a duplicate. Raises InputError when nothing is left."""
-    rules = surveyed(find_rules(settings.rules), lambda: _surveying(source))
-    cleaned = _Cleaned(path, [_RuleCount(rule) for rule in rules])
-    finder = DuplicateFinder(settings.exact_duplicates, settings.near_duplicates)
-    total = sum(item["documents"] for item in source.items)
-    with JsonLinesWriter(path) as writer, Progress("cleaning", total, unit="documents") as progress:
-        for index, document in enumerate(source.documents()):
-            _clean_one(index, document, cleaned, finder, writer)
-            progress.advance(note=document.id)
-    near = {found.index: found for found in finder.near_duplicates()}
-    for found in near.values():
-        cleaned.drop_duplicate(found)
-    cleaned.kept = [index for index in cleaned.kept if index not in near]
-    if not cleaned.ids:
-        raise InputError(f"the corpus {source.folder} holds no document; ingest some text first.")
-    if not cleaned.kept:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped_counts.items())
-        raise InputError(
-            f"nothing is left of the corpus {source.folder}: each of its {len(cleaned.ids):,} documents is empty "
-            f"after the rules or dropped by them ({settings.rules or 'none'}): {reasons}."
-        )
+def _without_duplicates(parts: list[_Shard], settings: NormalizeSettings, work: WorkFolder) -> _Cleaned:
+    """Read what the parts say of their documents; drop what stood before."""
+    cleaned = _Cleaned(parts)
+    keys, kept = bytearray(), bytearray()
+    first: list[tuple[int, str, str]] = []  # of the dropped: (index, reason, detail)
+    for part in parts:
+        for row in Part(part.path).rows():
+            if row.reason:
+                cleaned.dropped_counts[row.reason] += 1
+                if len(first) < MOST_DROPPED:
+                    first.append((len(cleaned.ids), row.reason, row.detail))
+            kept.append(not row.reason)
+            keys += bytes.fromhex(row.key) if row.key else bytes(16)
+            cleaned.ids.append(row.id)
+            cleaned.characters.append(row.characters)
+        cleaned.bounds.append(len(cleaned.ids))
+    cleaned.kept = np.frombuffer(kept, np.uint8).astype(bool)
+    signed = cleaned.kept.copy()
+    copies = _exact(cleaned, keys) if settings.exact_duplicates else []
+    del keys
+    cleaned.dropped_counts["exact duplicate"] += len(copies)
+    for index, of in copies[:MOST_DROPPED]:
+        first.append((index, "exact duplicate", f"of {cleaned.ids[of]}"))
+    first.sort(key=lambda entry: entry[0])
+    alike = _near(cleaned, signed, settings.near_duplicates, work) if settings.near_duplicates else []
+    cleaned.dropped_counts["near duplicate"] += len(alike)
+    for index, of, like in alike[:MOST_DROPPED]:
+        first.append((index, "near duplicate", f"of {cleaned.ids[of]}, similarity {round(like, 3)}"))
+    cleaned.dropped = [
+        {"document": cleaned.ids[index], "reason": reason, "detail": detail}
+        for index, reason, detail in first[:MOST_DROPPED]
+    ]
+    cleaned.dropped_counts = +cleaned.dropped_counts
+    found = [*((i, of, 1.0) for i, of in copies[:MOST_EXAMPLES]), *alike[:MOST_EXAMPLES]][:MOST_EXAMPLES]
+    cleaned.duplicates = [
+        {"document": cleaned.ids[index], "of": cleaned.ids[of], "similarity": round(like, 3)}
+        for index, of, like in found
+    ]
     return cleaned
 
 
-def _surveying(source: Corpus) -> Iterator[str]:
-    """The texts of the corpus for a rule that must see all of it first."""
-    total = sum(item["documents"] for item in source.items)
-    with Progress("looking for boilerplate", total, unit="documents") as progress:
-        for document in source.documents():
-            yield document.text
-            progress.advance(note=document.id)
+def _exact(cleaned: _Cleaned, keys: bytearray) -> list[tuple[int, int]]:
+    """(index, index of what stays) of the documents that repeat one; they are kept no longer."""
+    indices = cleaned.indices
+    first = exact_duplicates(np.frombuffer(keys, np.uint8).reshape(-1, 16)[indices])
+    copies = np.flatnonzero(first != np.arange(len(indices)))
+    cleaned.kept[indices[copies]] = False
+    return list(zip(indices[copies].tolist(), indices[first[copies]].tolist(), strict=True))
 
 
-def _clean_one(
-    index: int, document: Document, cleaned: _Cleaned, finder: DuplicateFinder, writer: JsonLinesWriter
-) -> None:
-    outcome = Outcome(document.text, 0)
-    for rule in cleaned.rules:
-        outcome = rule.apply(document.id, outcome.text)
-        if outcome.drop:
-            break
-    text = outcome.text
-    cleaned.ids.append(document.id)
-    cleaned.lengths.append(len(text))
-    if outcome.drop:
-        cleaned.drop(index, outcome.drop, outcome.detail)
-    elif not text.strip():
-        cleaned.drop(index, "empty")
-    elif repeated := finder.add(index, text):
-        cleaned.drop_duplicate(repeated)
-    else:
-        cleaned.kept.append(index)
-        title = str(document.meta.get("title") or document.id.rpartition("/")[2])
-        writer.add({"index": index, "id": document.id, "title": title, "text": text})
+def _near(
+    cleaned: _Cleaned, signed: npt.NDArray[np.bool_], threshold: float, work: WorkFolder
+) -> list[tuple[int, int, float]]:
+    """(index, index of what stays, similarity) of the documents that are like one; they are kept no longer."""
+    indices = cleaned.indices
+    if not len(indices):
+        return []
+    with tempfile.TemporaryFile(dir=work.folder) as file:
+        _write_signatures(cleaned, signed, file)
+        signatures = np.memmap(file, np.uint32, "r", shape=(len(indices), PERMUTATIONS))
+        found = near_duplicates(signatures, threshold)
+        del signatures
+    cleaned.kept[indices[[row for row, _, _ in found]]] = False
+    return [(int(indices[row]), int(indices[of]), like) for row, of, like in found]
 
 
-def _snippets(before: str, after: str) -> tuple[str, str]:
-    """Both texts where they first differ, from shortly before that place."""
-    shorter = min(len(before), len(after))
-    same = next((i for i in range(shorter) if before[i] != after[i]), shorter)
-    start = max(before.rfind("\n", 0, same) + 1, same - SNIPPET // 2)
-    return before[start : start + SNIPPET], after[start : start + SNIPPET]
+def _write_signatures(cleaned: _Cleaned, signed: npt.NDArray[np.bool_], file: IO[bytes]) -> None:
+    """The signatures of the documents that are still kept, in order. `signed` are those that have one."""
+    for part, start, end in zip(cleaned.parts, cleaned.bounds, cleaned.bounds[1:], strict=False):
+        kept = cleaned.kept[start:end][signed[start:end]]
+        signatures = Part(part.path).mapped("signatures", np.dtype("<u4")).reshape(-1, PERMUTATIONS)
+        for block in range(0, len(kept), 1 << 15):
+            file.write(signatures[block : block + (1 << 15)][kept[block : block + (1 << 15)]].tobytes())
+    file.flush()
 
 
-# --- split
+def _check_anything_is_left(cleaned: _Cleaned, what: str, settings: NormalizeSettings) -> None:
+    if not cleaned.ids:
+        raise InputError(f"{what} holds no document; ingest some text first.")
+    if not cleaned.kept.any():
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped_counts.items())
+        raise InputError(
+            f"nothing is left of {what}: each of its {len(cleaned.ids):,} documents is empty "
+            f"after the rules or dropped by them ({settings.rules or 'none'}): {reasons}."
+        )
 
 
-@dataclass
-class _Part:
-    """A document, or a piece of the only one, and the split it goes to: the first piece begins, the last one ends."""
-
-    split: str
-    id: str
-    title: str
-    text: str
-    begins: bool = True
-    ends: bool = True
+# --- the reduce: split
 
 
 @dataclass
 class _Plan:
     """Where each kept document goes; or, when there is only one, where it is cut."""
 
-    cleaned: _Cleaned
-    settings: NormalizeSettings
-    splits: dict[int, str]  # by index; empty when the only document is cut
+    placed: list[Placed]  # the parts of which something is kept
+    documents: list[int]  # how many of each
+    first: dict[str, list[str]]  # the first ids of each split
     method: str
     note: str = ""
 
-    def parts(self) -> Iterator[_Part]:
-        """Every part of the dataset in order, one in memory at a time."""
-        for record in self.cleaned.records():
-            if self.splits:
-                yield _Part(self.splits[record["index"]], record["id"], record["title"], record["text"])
-            else:
-                yield from self._pieces(record)
-
-    def _pieces(self, record: dict[str, Any]) -> Iterator[_Part]:
-        text = record["text"]
-        cuts = splitting.cut_points(text, self.settings.valid_fraction, self.settings.test_fraction)
-        bounds = [0, *cuts, len(text)]
-        for split, start, end in zip(SPLITS, bounds, bounds[1:], strict=False):
-            if end > start:
-                yield _Part(
-                    split, record["id"], record["title"], text[start:end], start == 0, end == len(text)
-                )
-
 
 def _plan(cleaned: _Cleaned, settings: NormalizeSettings) -> _Plan:
-    ids = [cleaned.ids[index] for index in cleaned.kept]
-    if settings.split == "fraction" and len(ids) == 1:
-        note = "one document: its first part trains, the next validates, the last tests"
-        return _Plan(cleaned, settings, {}, "consecutive", note)
-    note = ""
-    if settings.split == "documents":
-        found = splitting.by_name(ids, names(settings.valid_documents), names(settings.test_documents))
-    elif settings.split == "validation_book":
-        found = splitting.by_validation_book(ids, [cleaned.lengths[index] for index in cleaned.kept])
-        note = "" if "valid" in found else "fewer than five documents: none validates"
+    indices = cleaned.indices
+    codes = np.full(len(cleaned.ids), DROPPED, np.int8)
+    cut, method, note = None, settings.split, ""
+    if settings.split == "fraction" and len(indices) == 1:
+        method, note = (
+            "consecutive",
+            "one document: its first part trains, the next validates, the last tests",
+        )
+        cut = (settings.valid_fraction, settings.test_fraction)
+        codes[indices] = 0
     else:
-        found = splitting.by_fraction(ids, settings.valid_fraction, settings.test_fraction, settings.seed)
-    return _Plan(cleaned, settings, dict(zip(cleaned.kept, found, strict=True)), settings.split, note)
+        found = _split([cleaned.ids[index] for index in indices], indices, cleaned, settings)
+        note = "fewer than five documents: none validates" if method == "validation_book" else ""
+        note = "" if "valid" in found else note
+        number = {name: code for code, name in enumerate(SPLITS)}
+        codes[indices] = np.fromiter((number[name] for name in found), np.int8, len(found))
+    placed, documents = [], []
+    for part, start, end in zip(cleaned.parts, cleaned.bounds, cleaned.bounds[1:], strict=False):
+        if kept := int(cleaned.kept[start:end].sum()):
+            placed.append(Placed(part.path, codes[start:end].tobytes(), cut))
+            documents.append(kept)
+    first = {
+        name: [cleaned.ids[i] for i in np.flatnonzero(codes == code)[:MOST_NAMED]]
+        for code, name in enumerate(SPLITS)
+    }
+    return _Plan(placed, documents, first, method, note)
 
 
-# --- second pass: the vocabulary; third pass: the tokens
+def _split(
+    ids: list[str], indices: npt.NDArray[np.int64], cleaned: _Cleaned, settings: NormalizeSettings
+) -> list[str]:
+    if settings.split == "documents":
+        return splitting.by_name(ids, names(settings.valid_documents), names(settings.test_documents))
+    if settings.split == "validation_book":
+        return splitting.by_validation_book(ids, [cleaned.characters[index] for index in indices])
+    return splitting.by_fraction(ids, settings.valid_fraction, settings.test_fraction, settings.seed)
 
 
-def _train_tokenizer(plan: _Plan, settings: NormalizeSettings) -> Tokenizer:
-    texts = (part.text for part in plan.parts() if part.split == "train" or settings.vocabulary == "all")
-    kind = TOKENIZERS[settings.tokenizer]
-    return kind.train(
-        texts,
-        alphabet=settings.alphabet,
-        minimum_count=settings.minimum_count,
-        vocabulary_size=settings.vocabulary_size,
-        special_tokens="id" if settings.special_tokens == "auto" else settings.special_tokens,
-    )
+# --- the reduce: the vocabulary; the second map: tokens
+
+
+def _train_tokenizer(plan: _Plan, settings: NormalizeSettings, work: WorkFolder) -> Tokenizer:
+    of_all = settings.vocabulary == "all"
+    kind, options = TOKENIZERS[settings.tokenizer], _options(settings)
+    if settings.tokenizer == "char" and settings.alphabet != "text":
+        return kind.train((), **options)
+    counted = counting(settings.tokenizer)
+    if counted is None:
+        with Progress("learning the tokens", sum(plan.documents), unit="documents") as progress:
+            return kind.train(_counted(texts_to_learn(plan.placed, of_all), progress), **options)
+    jobs = [_count_job(placed, settings, work) for placed in plan.placed]
+    work.make("counted", jobs, plan.documents)
+    counts: Counter[str] = Counter()
+    for job in jobs:
+        counts.update(job.counts())
+    return counted.of_counts(counts, **options)
+
+
+def _count_job(placed: Placed, settings: NormalizeSettings, work: WorkFolder) -> CountJob:
+    of_all = settings.vocabulary == "all"
+    unit = work.unit("counts", tokenizer=settings.tokenizer, all=of_all, **placed.depends)
+    return CountJob(placed, unit, settings.tokenizer, of_all)
+
+
+def _options(settings: NormalizeSettings) -> dict[str, Any]:
+    return {
+        "alphabet": settings.alphabet,
+        "minimum_count": settings.minimum_count,
+        "vocabulary_size": settings.vocabulary_size,
+        "special_tokens": "id" if settings.special_tokens == "auto" else settings.special_tokens,
+    }
+
+
+def _counted(texts: Iterable[str], progress: Progress) -> Iterator[str]:
+    for text in texts:
+        yield text
+        progress.advance()
 
 
 def _tokenizer_of(base: Path, settings: NormalizeSettings) -> Tokenizer:
@@ -380,35 +475,43 @@ class _Encoded:
 
     dtype: str
     counts: dict[str, dict[str, int]]
-    documents: dict[str, list[str]]  # the first ids of each split
     frequencies: dict[str, npt.NDArray[np.int64]]  # of each token, [vocabulary]
     unknown: Counter[str]  # pieces of text that are not in the vocabulary
 
 
-def _encode(plan: _Plan, tokenizer: Tokenizer, folder: Path) -> _Encoded:
+def _encode(
+    plan: _Plan, tokenizer: Tokenizer, settings: NormalizeSettings, folder: Path, work: WorkFolder
+) -> _Encoded:
     dtype = token_dtype(tokenizer.size)
-    frequencies = {split: np.zeros(tokenizer.size, dtype=np.int64) for split in SPLITS}
-    first: dict[str, list[str]] = {split: [] for split in SPLITS}
+    by, jobs = digest(folder / "tokenizer"), []
+    for placed in plan.placed:
+        unit = work.unit("tokens", tokenizer=by, **placed.depends)
+        counted = _count_job(placed, settings, work).target
+        jobs.append(
+            EncodeJob(
+                placed, unit, folder / "tokenizer", by, dtype.name, counted if counted.exists() else None
+            )
+        )
+    work.make("encoded", jobs, plan.documents)
     unknown: Counter[str] = Counter()
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder / split, dtype)) for split in SPLITS}
-        progress = stack.enter_context(Progress("encoding", len(plan.cleaned.kept), unit="documents"))
-        for part in plan.parts():
-            ids = encode_document(tokenizer, part.text, begins=part.begins, ends=part.ends)
-            np.add.at(frequencies[part.split], ids, 1)
-            unknown.update(_unknown_pieces(tokenizer, part.text, ids))
-            writers[part.split].add(part.id, part.title, part.text, ids)
-            first[part.split] += [part.id] if len(first[part.split]) < MOST_NAMED else []
-            progress.advance(part.ends)
+        for job in jobs:
+            unknown.update(job.append_to(writers))
     counts = {split: writer.counts for split, writer in writers.items()}
-    return _Encoded(dtype.name, counts, first, frequencies, unknown)
+    frequencies = {
+        split: _frequencies(folder / split / "tokens.bin", dtype, tokenizer.size) for split in SPLITS
+    }
+    return _Encoded(dtype.name, counts, frequencies, unknown)
 
 
-def _unknown_pieces(tokenizer: Tokenizer, text: str, ids: npt.NDArray[np.integer]) -> Iterable[str]:
-    if tokenizer.unknown is None:
-        return ()
-    unknown = ids == tokenizer.unknown
-    return itertools.compress(tokenizer.pieces(text), unknown.tolist()) if unknown.any() else ()
+def _frequencies(tokens: Path, dtype: np.dtype[Any], size: int) -> npt.NDArray[np.int64]:
+    """How often each id stands in a file of them, [vocabulary]."""
+    found = np.zeros(size, np.int64)
+    with open(tokens, "rb") as file:
+        while len(ids := np.fromfile(file, dtype, 1 << 20)):
+            found += np.bincount(ids, minlength=size)
+    return found
 
 
 # --- report
@@ -420,6 +523,11 @@ def _report(
     def per_split(what: str) -> dict[str, int]:
         return {split: encoded.counts[split][what] for split in SPLITS}
 
+    def named(split: str) -> list[str]:
+        if plan.method == "consecutive":
+            return plan.first["train"] if encoded.counts[split]["documents"] else []
+        return plan.first[split]
+
     most = sorted(encoded.unknown.items(), key=lambda item: (-item[1], item[0]))[:MOST_UNKNOWN]
     rates = {split: unknown_rate(encoded.frequencies[split], tokenizer.unknown) for split in SPLITS}
     scored = {
@@ -427,10 +535,10 @@ def _report(
         for split in ("valid", "test")
     }
     return {
-        "documents": {"read": len(cleaned.ids), "kept": len(cleaned.kept), **per_split("documents")},
+        "documents": {"read": len(cleaned.ids), "kept": len(cleaned.indices), **per_split("documents")},
         "characters": per_split("characters"),
         "tokens": per_split("tokens"),
-        "rules": [rule.as_dict() for rule in cleaned.rules],
+        "rules": merged_rules(Part(part.path) for part in cleaned.parts),
         "dropped_counts": dict(cleaned.dropped_counts),
         "dropped": cleaned.dropped,
         "duplicates": {
@@ -438,12 +546,7 @@ def _report(
             "near": cleaned.dropped_counts["near duplicate"],
             "examples": cleaned.duplicates,
         },
-        "split": {
-            "method": plan.method,
-            "note": plan.note,
-            "valid": encoded.documents["valid"],
-            "test": encoded.documents["test"],
-        },
+        "split": {"method": plan.method, "note": plan.note, "valid": named("valid"), "test": named("test")},
         "tokenizer": {
             "name": tokenizer.name,
             "size": tokenizer.size,
@@ -457,7 +560,7 @@ def _report(
 
 def _write_manifest(
     folder: Path,
-    source: Corpus,
+    corpus_digest: str,
     tokenizer: Tokenizer,
     encoded: _Encoded,
     settings: NormalizeSettings,
@@ -477,13 +580,13 @@ def _write_manifest(
     }
     if isinstance(tokenizer, BPETokenizer):
         details["tokenizer"]["special_tokens"] = tokenizer.special_tokens
-    parents = {"corpus": source.digest}
+    parents = {"corpus": corpus_digest}
     if base is not None and (made := manifest.digest_of(base)):
         parents["base"] = made
     manifest.write(
         folder,
         "dataset",
-        settings=settings.as_dict(),
+        settings=settings.content,
         parents=parents,
         details=details,
         packages=(

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from textmill.errors import FolderError, MachineError, SettingsError
+from textmill import devices
+from textmill.errors import FolderError, SettingsError
 from textmill.files import sync_file, sync_folder, write_bytes, write_json, writing_failed
 from textmill.models.gpt2 import Array, Arrays, GPT2Config, parameter_shapes
 
@@ -264,12 +265,7 @@ def _check_sizes(folder: Path, prefix: str, wanted: int) -> None:
 
 
 def _open(folder: Path, prefix: str) -> Any:
-    try:
-        import tensorflow as tf
-    except ImportError:
-        raise MachineError(
-            "OpenAI's checkpoints are read with TensorFlow: pip install 'textmill[train]'."
-        ) from None
+    tf = devices.tensorflow()
     try:
         return tf.train.load_checkpoint(str((folder / prefix).absolute()))
     except Exception as error:  # as above
@@ -286,8 +282,7 @@ def _damaged(folder: Path, prefix: str, error: Exception) -> FolderError:
 
 def _save(prefix: Path, variables: Mapping[str, Array]) -> None:
     """Write <prefix>.index, .data-00000-of-00001 and .meta; the same variables give the same bytes."""
-    import tensorflow as tf
-
+    tf = devices.tensorflow()
     names = sorted(variables)
     try:
         tf.raw_ops.SaveV2(

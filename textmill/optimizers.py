@@ -32,8 +32,13 @@ def clip_scale(gradients: Gradients, max_norm: float) -> Any:
     """What to multiply every gradient with, so that their global norm is at most `max_norm` (0: no clipping)."""
     tf = tensorflow()
     if not max_norm:
-        return tf.constant(1.0)
+        return 1.0
     return max_norm / tf.maximum(global_norm(gradients), max_norm)
+
+
+def _scaled(gradient: Any, scale: Any) -> Any:
+    """gradient * scale; no copy of the gradient where `clip_scale` gave the number 1."""
+    return gradient if isinstance(scale, float) and scale == 1.0 else gradient * scale
 
 
 def _dense_values(gradient: Any) -> Any:
@@ -98,7 +103,7 @@ class Adam:
                 beta1=self.beta1,
                 beta2=self.beta2,
                 epsilon=self.epsilon,
-                grad=gradient * scale,
+                grad=_scaled(gradient, scale),
             )
 
 

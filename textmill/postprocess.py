@@ -62,6 +62,11 @@ def finished(text: str, finish: Finish, prompt: int = 0) -> tuple[str, str]:
     return finisher.feed(text) + finisher.close(), finisher.reason
 
 
+def in_sentences(text: str) -> str:
+    """What S5's page did to a text for reading: punctuation joined to its words, sentences begun with a capital."""
+    return finished(text, Finish(recapitalize=True))[0]
+
+
 def count_characters(text: str) -> int:
     """Characters as a person counts them: an emoji of several code points, or a letter with its accents, is one."""
     return len(text) if text.isascii() and "\r" not in text else len(CHARACTER.findall(text))

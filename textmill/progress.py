@@ -77,10 +77,17 @@ class Progress:
     def _line(self, now: float, note: str) -> str:
         rate = (self.done - self._initial) / max(now - self._started, 1e-9)
         of = f" of {self.total:,} ({self.done / self.total:.0%})" if self.total else ""
-        left = f", about {duration((self.total - self.done) / rate)} left" if self.total and rate else ""
-        return f"{self.label}: {self.done:,}{of} {self.unit}, {rate:,.0f}/s{left}" + (
-            f", {note}" if note else ""
-        )
+        parts = [f"{self.done:,}{of} {self.unit}"] if self.done or self.total or not note else []
+        parts += [_speed(rate)] if rate else []
+        parts += [f"about {duration((self.total - self.done) / rate)} left"] if self.total and rate else []
+        return f"{self.label}: {', '.join([*parts, note] if note else parts)}"
+
+
+def _speed(rate: float) -> str:
+    """`rate` is in units a second; slow ones are those of polite collecting."""
+    if rate < 1:
+        return f"one each {1 / rate:,.1f} s"
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
 
 def duration(seconds: float) -> str:

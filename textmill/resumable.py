@@ -28,7 +28,7 @@ from textmill.errors import FolderError, InputError, MachineError
 from textmill.files import sync_file, sync_folder, write_json, writing_failed
 from textmill.progress import Progress
 from textmill.sources import CHUNK, SOURCES, without_secrets
-from textmill.sources.bucket import BLOCK, STAMPS, _open_store
+from textmill.sources.bucket import BLOCK, STAMPS, open_store
 
 log = logging.getLogger("textmill.resumable")
 
@@ -297,7 +297,7 @@ class StoreFolder:
 
             self._store, self._path = fsspec.filesystem("file"), os.path.abspath(path)
         else:
-            self._store, self._path = _open_store(scheme), path.rstrip("/")
+            self._store, self._path = open_store(scheme), path.rstrip("/")
 
     def open(self, name: str, start: int, tag: str) -> Answer:
         path = f"{self._path}/{name}"

@@ -63,6 +63,10 @@ class Controls:
         self.temperature[row], self.top_k[row] = temperature, top_k
         self.top_p[row], self.penalty[row] = top_p, penalty
 
+    def of(self, rows: npt.NDArray[np.integer]) -> Controls:
+        """Those of these rows."""
+        return Controls(self.temperature[rows], self.top_k[rows], self.top_p[rows], self.penalty[rows])
+
     @property
     def variant(self) -> Variant:
         return Variant(
@@ -162,7 +166,7 @@ def keep_top_k(weights: Any, k: Any) -> Any:
 
 def keep_top_p(weights: Any, p: Any) -> Any:
     """Zero all but the fewest weights that hold a share p of each row (1: keep all); equal ones stay together."""
-    wanted = p.astype(jnp.float64) * _total(weights)
+    wanted = jnp.maximum(p.astype(jnp.float64) * _total(weights), 1.0)  # one token at least
 
     def mass(thresholds: Any) -> Any:
         return _total(jnp.where(weights[:, None] >= thresholds[:, :, None], weights[:, None], 0))

@@ -76,6 +76,7 @@ class TransformerSchedule(Schedule):
     """
 
     FREE: ClassVar[tuple[str, ...]] = (
+        "batch_search",
         "print_every",
         "validate_every",
         "validate_batches",
@@ -91,6 +92,10 @@ class TransformerSchedule(Schedule):
         "Rows of text computed side by side; 0 takes the largest number that fits into memory and divides "
         "accumulate_gradients, which then counts the rows of one update.",
         minimum=0,
+    )
+    batch_search: bool = setting(
+        False,
+        "With batch_size 0: try the batches that should fit, each in a process of its own, and take the fastest.",
     )
     accumulate_gradients: int = setting(1, "Batches whose mean gradient makes one update.", minimum=1)
     num_steps: int = setting(1024, "Tokens of each row, at most the model's context.", minimum=1)
@@ -137,11 +142,28 @@ class TransformerSchedule(Schedule):
                 f"setting 'weight_decay' is {self.weight_decay:g} with the optimizer {self.optimizer}; "
                 "choose optimizer adamw."
             )
+        if self.batch_search and self.batch_size:
+            raise SettingsError(
+                f"setting 'batch_search' looks for a batch_size, which is {self.batch_size}: set batch_size 0 too."
+            )
         if self.lora_rank and self.only_train_transformer_layers:
             raise SettingsError(
                 "settings 'lora_rank' and 'only_train_transformer_layers' exclude each other: with LoRA nothing of "
                 "the weights is trained."
             )
+
+    def engine_settings(self) -> dict[str, Any]:
+        """What the engine is told of the schedule, beside the batch's shape."""
+        return {
+            "optimizer": self.optimizer,
+            "max_grad_norm": self.max_grad_norm,
+            "accumulate": self.accumulate_gradients,
+            "weight_decay": self.weight_decay,
+            "trained": "transformer_layers" if self.only_train_transformer_layers else "all",
+            "lora_rank": self.lora_rank,
+            "lora_alpha": self.lora_alpha,
+            "checkpointing": self.gradient_checkpointing,
+        }
 
     def identity(self) -> dict[str, Any]:
         """The length of the training counts only where the learning rate depends on it."""

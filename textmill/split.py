@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from textmill.errors import InputError
 
 SPLITS = ("train", "valid", "test")
@@ -21,7 +23,7 @@ def by_fraction(ids: Sequence[str], valid_fraction: float, test_fraction: float,
     Each fraction is a share of the documents, rounded, and at least one document while one is left to train on
     (validation first), unless the fraction is 0.
     """
-    order = sorted(range(len(ids)), key=lambda i: (_rank(seed, ids[i]), ids[i]))
+    order = _ranked(seed, ids)
     left = len(ids) - 1
     valid = min(left, max(1, round(valid_fraction * len(ids)))) if valid_fraction else 0
     test = min(left - valid, max(1, round(test_fraction * len(ids)))) if test_fraction else 0
@@ -83,8 +85,18 @@ def cut_points(text: str, valid_fraction: float, test_fraction: float) -> tuple[
     return first, max(first, second if valid_fraction else first)
 
 
-def _rank(seed: int, name: str) -> bytes:
-    return hashlib.blake2b(f"{seed}\n{name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def _ranked(seed: int, ids: Sequence[str]) -> list[int]:
+    """Indices by the hash of (seed, id), equal ones by the id. 8 bytes for each id, not a tuple of it."""
+    ranks = np.fromiter((_rank(seed, name) for name in ids), np.uint64, len(ids))
+    order = np.argsort(ranks, kind="stable")
+    if (np.diff(ranks[order]) == 0).any():  # the same id twice
+        return sorted(order.tolist(), key=lambda i: (ranks[i], ids[i], i))
+    return order.tolist()
+
+
+def _rank(seed: int, name: str) -> int:
+    data = f"{seed}\n{name}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from textmill import manifest
 from textmill import training_log as lines
 from textmill.base_model import BaseModel, open_base
 from textmill.checkpoint import (
@@ -32,6 +33,7 @@ from textmill.checkpoint import (
     Tensors,
     latest_state,
     load_model,
+    newest_step,
     read_metrics,
     save_details,
     save_model,
@@ -42,6 +44,9 @@ from textmill.errors import InputError, Interrupted
 from textmill.files import new_folder, replacing, write_bytes, write_json
 from textmill.models import get_model
 from textmill.progress import Progress
+from textmill.published import continue_from
+from textmill.publishing import Publishes, open_publisher
+from textmill.stores import open_store
 from textmill.tensorboard import ScalarWriter
 from textmill.train_settings import TrainSettings, identity_of, plan
 
@@ -154,14 +159,19 @@ class Training(Protocol):
 
 
 def train(
-    dataset: Path, checkpoint: Path, settings: TrainSettings | None = None, base: Path | None = None
+    dataset: Path,
+    checkpoint: Path,
+    settings: TrainSettings | None = None,
+    base: Path | None = None,
+    resume_from: Path | None = None,
 ) -> dict[str, Any]:
     """Train on the dataset folder; write the checkpoint folder; return the main figures.
 
-    Goes on from `checkpoint`'s newest whole state if there is one; a new training starts from the model in `base` (or
-    settings.base), or from fresh weights. With TEXTMILL_STATE_ROOT set, the work is done in a folder below it named by
-    the dataset and the settings, and copied to `checkpoint` at the end: so a pipeline that is run again, with a new
-    output folder each time, goes on too.
+    Goes on from `checkpoint`'s newest whole state, or from a newer one that was published below settings.publish_uri;
+    where there is none, from the newest state of `resume_from` (or settings.resume_from). A new training starts from
+    the model in `base` (or settings.base), or from fresh weights. With TEXTMILL_STATE_ROOT set, the work is done in a
+    folder below it named by the dataset and the settings, and copied to `checkpoint` at the end: so a pipeline that is
+    run again, with a new output folder each time, goes on too.
 
     Raises InputError (settings, too little text, too little memory, a base of another tokenizer, a state of another
     run, a loss that is not finite) and Interrupted (after saving) on SIGINT and SIGTERM.
@@ -178,8 +188,15 @@ def train(
         if told.engine == "gpt-2-simple":
             from textmill.gpt2_simple import train_with_gpt2_simple
 
+            if told.publish_uri or told.resume_from or resume_from:
+                log.warning(
+                    "engine gpt-2-simple neither publishes nor goes on from another checkpoint's state"
+                )
             return train_with_gpt2_simple(Path(dataset), folder, told, base)
-        return _Run(source, folder, told, config, schedule, identity, model).run()
+        with open_publisher(told.publish_uri, folder, told.keep) as publisher:
+            publisher.begin(afresh=told.resume == "never")
+            earlier = _bring_earlier(str(resume_from or told.resume_from), folder, told)
+            return _Run(source, folder, told, config, schedule, identity, model, publisher, earlier).run()
 
     root = os.environ.get("TEXTMILL_STATE_ROOT")
     if not root:
@@ -189,6 +206,20 @@ def train(
     with new_folder(checkpoint) as beside:
         shutil.copytree(work, beside, dirs_exist_ok=True)
     return figures
+
+
+def _bring_earlier(place: str, checkpoint: Path, settings: TrainSettings) -> dict[str, str]:
+    """Copy an earlier run's newest state to a folder that has none of its own; return what it was.
+
+    Raises FolderError where the place holds none.
+    """
+    if not place or settings.resume == "never" or newest_step(checkpoint) is not None:
+        return {}
+    store = open_store(place)
+    continue_from(store, checkpoint)
+    found = {"sha256": manifest.digest_of(checkpoint)}
+    log.info("going on from the checkpoint in %s (sha256 %s)", store.label, found["sha256"][:12])
+    return {**found, "uri": store.label} if "://" in place else found
 
 
 class _Run:
@@ -203,8 +234,11 @@ class _Run:
         schedule: Any,
         identity: dict[str, Any],
         base: BaseModel | None,
+        publisher: Publishes,
+        earlier: dict[str, str],
     ) -> None:
         self.source, self.checkpoint, self.settings = source, checkpoint, settings
+        self.publisher, self.earlier = publisher, earlier
         self.config, self.schedule, self.identity, self.base = config, schedule, identity, base
         self.family = get_model(settings.model)
         self.unigram = source.report.get("unigram", {})
@@ -309,7 +343,7 @@ class _Run:
         kind, before = self.family.training(), previous.facts if previous else None
         self.schedule = kind.settle(self.schedule, self.config, self.settings, before)
         self.training: Training = kind(self.source, self.config, self.schedule, self.settings)
-        self.engine = self.family.engine()(
+        self.engine = self.family.engine(self.settings.backend)(
             self.config,
             batch_size=self.schedule.batch_size,
             num_steps=self.schedule.num_steps,
@@ -322,6 +356,10 @@ class _Run:
             self.engine.restore(previous.weights, previous.slots, previous.carried)
             self.step = previous.step
             self.progressed = Progressed(**previous.facts["progressed"])
+            self.earlier = self.earlier or previous.facts.get("earlier", {})
+            if previous.facts["identity"]["dataset"] != self.identity["dataset"]:
+                # The scores of another text compare with nothing here.
+                self.progressed.best, self.progressed.worse = {}, 0
             if self.settings.max_steps or self.step < self.training.last_step:
                 self.progressed.finished = False
         elif self.base is not None:
@@ -345,6 +383,8 @@ class _Run:
             log.info("going on from step %s (%s)", f"{self.step:,}", self.checkpoint / "state")
         elif self.base is not None:
             log.info("starting from %s (sha256 %s)", self.base.folder, self.base.digest[:12])
+        if previous is not None and self.earlier != previous.facts.get("earlier", {}):
+            self._save()  # another run's state, from here on this one's
 
     # ------------------------------------------------------------------ once in a while
 
@@ -380,7 +420,7 @@ class _Run:
 
     # ------------------------------------------------------------------ save, end
 
-    def _save(self) -> None:
+    def _save(self, publish: bool = True) -> None:
         self.metrics.flush()
         os.fsync(self.metrics.fileno())
         self.training_scalars.flush()
@@ -391,11 +431,15 @@ class _Run:
             "engine": self.engine.describe(),
             "progressed": dataclasses.asdict(self.progressed),
         }
+        if self.earlier:
+            facts["earlier"] = self.earlier
         weights, slots, carried = self.engine.export()
         save_state(self.checkpoint, State(self.step, weights, slots, carried, facts), self.settings.keep)
         del weights, slots, carried
         if not self.progressed.best:
             self._keep_model({"step": self.step})
+        if publish:
+            self.publisher.offer(self.step)
 
     def _keep_model(self, scores: dict[str, Any]) -> None:
         """Make the present weights the checkpoint's model."""
@@ -409,7 +453,7 @@ class _Run:
         )
 
     def _finish(self, started: float, window: _Window) -> dict[str, Any]:
-        self._save()
+        self._save(publish=False)
         model = load_model(self.checkpoint)
         scores: dict[str, Any] = {
             k: model.details[k] for k in ("step", "loss", "accuracy") if k in model.details
@@ -448,6 +492,7 @@ class _Run:
         write_json(self.checkpoint / "run.json", figures)
         for open_file in (self.metrics, self.training_scalars, self.validation_scalars):
             open_file.close()
+        self.publisher.finish(self.step)
         log.info(
             "trained to step %s in %.0f s; best model in %s (sha256 %s)",
             f"{self.step:,}",
@@ -526,6 +571,7 @@ class _Run:
             "tokens_seen": self.training.tokens_at(scores["step"]),
             "best": self.progressed.best,
             "unigram": self.unigram,
+            **({"parent_uri": self.earlier["uri"]} if "uri" in self.earlier else {}),
             "vocabulary_from": self.source.report.get("vocabulary_from", ""),
             "dataset": {
                 "digest": self.source.digest,
@@ -535,7 +581,12 @@ class _Run:
         }
 
     def _parents(self) -> dict[str, str]:
-        return {"dataset": self.source.digest} | ({"base": self.base.digest} if self.base else {})
+        parents = {"dataset": self.source.digest}
+        if self.base:
+            parents["base"] = self.base.digest
+        if self.earlier:
+            parents["earlier"] = self.earlier["sha256"]
+        return parents
 
 
 class _Window:

@@ -54,10 +54,24 @@ class TrainSettings(Settings):
         "the dataset or a setting changed.",
         choices=("auto", "never", "changed"),
     )
+    resume_from: str = setting(
+        "",
+        "Earlier run's checkpoint to go on from where this one has no state yet: a folder or a URI (empty: none).",
+    )
+    publish_uri: str = setting(
+        "",
+        "Where each saved state is copied in the background, to go on from there on another machine: s3://, minio://, "
+        "gs:// or a folder (empty: nowhere).",
+    )
     precision: str = setting(
         "auto",
         "Number format of the matrix products: auto takes the fastest one of this machine.",
         choices=("auto", "float32", "bfloat16"),
+    )
+    backend: str = setting(
+        "auto",
+        "Library that trains a GPT-2: auto takes JAX where it sees a GPU, TensorFlow elsewhere.",
+        choices=("auto", "tensorflow", "jax"),
     )
     memory_check: bool = setting(
         True, "Refuse to start a GPT-2 training that needs more memory than this machine has free."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textmill import memory_plan
+from textmill import batch_search, memory_plan
 from textmill import training_log as lines
 from textmill.dataset import Dataset
 from textmill.errors import InputError, SettingsError
@@ -44,6 +44,7 @@ class TransformerTraining:
         self.sample_every = schedule.sample_every
         self.scalar_every = 1
         self._generator: Any = None
+        self._told = False
 
     @staticmethod
     def fit(schedule: TransformerSchedule, chosen: dict[str, Any], config: Any, source: Dataset) -> Any:
@@ -72,10 +73,13 @@ class TransformerTraining:
     def settle(
         schedule: TransformerSchedule, config: Any, settings: TrainSettings, before: dict[str, Any] | None
     ) -> Any:
-        """With batch_size 0 the rows of an update are split into as few batches as fit into memory: as they were
-        before, if the training goes on."""
+        """With batch_size 0 the rows of an update are split into as few batches as fit into memory, or into those that
+        a search finds fastest: as they were before, if the training goes on."""
         if not schedule.batch_size and before:
-            schedule = schedule.replace(**{name: before["schedule"][name] for name in memory_plan.BATCH})
+            chosen = {name: before["schedule"][name] for name in memory_plan.BATCH}
+            schedule = schedule.replace(batch_search=False, **chosen)
+        if schedule.batch_search:
+            schedule = batch_search.fastest(schedule, config, settings)
         return memory_plan.fitted(schedule, config, settings)
 
     def _rows(self, split: str) -> Rows:
@@ -88,17 +92,7 @@ class TransformerTraining:
         return LineRows(tokens, schedule.num_steps)
 
     def engine_settings(self) -> dict[str, Any]:
-        schedule = self.schedule
-        return {
-            "optimizer": schedule.optimizer,
-            "max_grad_norm": schedule.max_grad_norm,
-            "accumulate": schedule.accumulate_gradients,
-            "weight_decay": schedule.weight_decay,
-            "trained": "transformer_layers" if schedule.only_train_transformer_layers else "all",
-            "lora_rank": schedule.lora_rank,
-            "lora_alpha": schedule.lora_alpha,
-            "checkpointing": schedule.gradient_checkpointing,
-        }
+        return self.schedule.engine_settings()
 
     def tokens_at(self, step: int) -> int:
         return self.batches.tokens_at(step)
@@ -144,6 +138,8 @@ class TransformerTraining:
 
     def progress(self, step: int, now: Progressed, loss: float, speed: float, seconds: float) -> str:
         left = (self.tokens_at(self.last_step) - self.tokens_at(step)) / max(speed, 1e-9)
+        if not self._told:  # the first steps' speed is that of compiling
+            left, self._told = 0.0, True
         return lines.step_line(step, seconds, loss, now.average, speed, left)
 
     def validated(

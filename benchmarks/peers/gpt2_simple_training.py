@@ -6,6 +6,7 @@ of BATCH it prints the first losses of the small model from those weights as a J
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import sys
@@ -77,7 +78,8 @@ def main() -> None:
         training.step(tokens)
         return tokens.size
 
-    serve(work, {"tensorflow": tf.__version__}, warm_up=1)
+    about = {"tensorflow": tf.__version__, "gpt-2-simple": importlib.metadata.version("gpt-2-simple")}
+    serve(work, about, warm_up=1)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ def ingest(
     fallback_encoding: str = "cp1252",
     strict: bool = False,
     max_bytes: int = 4294967296,
+    earlier: str = "",
 ):
     """Read texts from a file, folder, archive, address or bucket into a corpus.
 
@@ -34,6 +35,9 @@ def ingest(
             bad files.
         strict: Stop at the first bad file or line; otherwise it is reported and skipped.
         max_bytes: The most bytes that one file, or one archive as a whole, may unpack to.
+        earlier: The corpus of an earlier run, so that only what is new is read: the address of its
+            artifact (s3://, minio://, gs://) or a folder. With * in it the newest that matches is taken,
+            and none yet is no error. Empty: everything is read.
         corpus: The texts, a document a line, in shards named by their content.
         metrics: The main figures.
     """
@@ -48,6 +52,6 @@ def ingest(
         strict=strict,
         max_bytes=max_bytes,
     )
-    summary = stage.ingest(source, corpus.path, settings)
+    summary = stage.ingest(source, corpus.path, settings, earlier)
     corpus.metadata.update(artifacts.metadata(corpus.path, "corpus"))
     metrics.metadata.update(artifacts.metrics(summary))

@@ -12,6 +12,7 @@ def train(
     metrics: dsl.Output[dsl.Metrics],
     mlpipeline_ui_metadata: dsl.Output[dsl.Artifact],
     base: dsl.Input[dsl.Model] = None,
+    resume_from: dsl.Input[dsl.Model] = None,
     model: str = "char-gru",
     preset: str = "small",
     overrides: dict = {},  # noqa: B006
@@ -27,10 +28,14 @@ def train(
 ):
     """Train a model on a dataset; validate, sample and save on the way.
 
+    On a cluster each saved state is copied below the checkpoint's URI, so that a retry of the task goes on from there.
+
     Args:
         dataset: What normalize made.
         base: Model to start from: a checkpoint of textmill, OpenAI, gpt-2-simple or Hugging Face (empty:
             fresh weights).
+        resume_from: Earlier run's checkpoint to go on from where this one has no state yet: a folder or a
+            URI (empty: none).
         model: Model family: char-gru, word-lstm or gpt2.
         preset: Named sizes and schedule of the model family.
         overrides: Fields of the preset to change, such as {hidden_size: 256, epochs: 5}.
@@ -49,7 +54,7 @@ def train(
         metrics: The main figures.
         mlpipeline_ui_metadata: Makes the dashboard offer a TensorBoard.
     """
-    from textmill import artifacts
+    from textmill import artifacts, publishing
     from textmill import train as stage
 
     settings = stage.TrainSettings.of(
@@ -65,8 +70,11 @@ def train(
         resume=resume,
         precision=precision,
         engine=engine,
+        publish_uri=publishing.own_uri(checkpoint.uri, checkpoint.path),
     )
-    summary = stage.train(dataset.path, checkpoint.path, settings, getattr(base, "path", None))
-    checkpoint.metadata.update(artifacts.metadata(checkpoint.path, "checkpoint", parent_uri=dataset.uri))
+    before = (getattr(base, "path", None), getattr(resume_from, "path", None))
+    summary = stage.train(dataset.path, checkpoint.path, settings, *before)
+    parents = artifacts.parents(dataset, base, resume_from)
+    checkpoint.metadata.update(artifacts.metadata(checkpoint.path, "checkpoint", **parents))
     metrics.metadata.update(artifacts.metrics(summary))
     artifacts.write_tensorboard_link(mlpipeline_ui_metadata.path, checkpoint.uri + "/tensorboard")

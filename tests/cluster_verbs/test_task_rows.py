@@ -1,4 +1,4 @@
-"""A run's tasks as rows. workflow.json is what Argo 4.0.5 said of a failed run on Kubeflow Pipelines 2.17.0, shortened."""
+"""A run's tasks as rows. workflow.json: what Argo 4.0.5 said of a failed run on Kubeflow Pipelines 2.17, shortened."""
 
 from __future__ import annotations
 

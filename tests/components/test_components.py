@@ -22,14 +22,22 @@ NAMES = sorted(p.parent.name for p in (ROOT / "components").glob("*/component.py
 SETTINGS = {
     "ingest": "textmill.ingest:IngestSettings",
     "normalize": "textmill.normalize:NormalizeSettings",
+    "normalize_merge": "textmill.normalize:NormalizeSettings",
+    "normalize_shards": "textmill.normalize:ShardsSettings",
+    "shard_groups": "textmill.normalize:GroupsSettings",
     "pull": "textmill.pretrained:PullSettings",
     "train": "textmill.train_settings:TrainSettings",
     "generate": "textmill.generate:GenerateSettings",
     "report": "textmill.report:ReportSettings",
-    "list_items": "textmill.items:ItemsSettings",
+    "list_items": "textmill.items:ListSettings",
     "take_items": "textmill.items:ItemsSettings",
 }
-OWN = {"ingest": {"source"}, "generate": {"more"}}  # what a stage is told beside its settings
+OWN = {
+    "ingest": {"source", "earlier"},
+    "generate": {"more"},
+    "normalize": {"more"},
+    "normalize_merge": {"more"},
+}  # what a stage is told beside its settings
 MOST_PARAMETERS = 13
 
 

@@ -134,8 +134,8 @@ class CollectedContract:
             ingest(address, corpus)
         assert "\n" not in str(caught.value)
         after = {path: path.read_bytes() for path in corpus.rglob("*") if path.is_file()}
-        assert {path: after.get(path) for path in before if ".collecting" not in str(path)} == {
-            path: data for path, data in before.items() if ".collecting" not in str(path)
+        assert {path: after.get(path) for path in before if "collecting" not in str(path)} == {
+            path: data for path, data in before.items() if "collecting" not in str(path)
         }
 
     def test_a_private_address_must_be_allowed_by_name(self, server: Any, tmp_path: Path) -> None:

@@ -103,6 +103,14 @@ class PostsContract:
         assert "nobody" in json.dumps(corpus.skipped)
         assert corpus.manifest.details["collected"]["queries"] == [self.account, "@nobody"]
 
+    def test_a_folder_of_files_is_all_their_queries(self, server: Any, tmp_path: Path) -> None:
+        (tmp_path / "queries").mkdir()
+        (tmp_path / "queries" / "b.txt").write_text(f"{self.search}\n")
+        (tmp_path / "queries" / "a.txt").write_text(f"# mine\n{self.account}\n{self.search}\n")
+        opened: Any = open_source(f"{self.scheme}:{tmp_path}/queries/", max_bytes=1 << 20)
+        assert opened.queries == [self.account, self.search]
+        assert opened.label == f"{self.scheme}:queries"
+
     def test_replies_reposts_and_duplicates_are_settings(self, server: Any, tmp_path: Path) -> None:
         wanted = {"replies": True, "reposts": True, "duplicates": True}
         ingest(self.address(server, self.account, **wanted), tmp_path / "corpus")

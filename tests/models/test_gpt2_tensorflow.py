@@ -93,6 +93,16 @@ def slope(name: str, direction: np.ndarray, x: np.ndarray, y: np.ndarray) -> flo
     return (ends[0] - ends[1]) / 2e-5
 
 
+@pytest.mark.parametrize("vocabulary", [65, 100, 128])
+def test_logits_behind_the_vocabulary_never_count(vocabulary: int) -> None:
+    draw = np.random.default_rng(0)
+    rows, matrix = (draw.standard_normal((count, 4)).astype(np.float32) for count in (3, 128))
+    run = tf.function(lambda r, m: gpt2_layers.output_logits(r, m, vocabulary), autograph=False)
+    expected = rows @ matrix.T
+    expected[:, vocabulary:] = gpt2_layers.NEVER
+    np.testing.assert_allclose(run(tf.constant(rows), tf.constant(matrix)), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("columns", [1, 3, STEPS, 16])
 def test_losses_and_right_predictions_are_the_plain_model_s(columns: int) -> None:
     x, y = tokens(rows=5, columns=columns)

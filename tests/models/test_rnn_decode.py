@@ -1,4 +1,5 @@
-"""The compiled decoder: equal to the plain model, and a row's bits do not depend on what is beside it."""
+"""The compiled decoders, the CPU's and the GPU's (here on a CPU): equal to the plain model, and a row's bits do not
+depend on what is beside it."""
 
 from __future__ import annotations
 
@@ -8,9 +9,13 @@ import numpy as np
 import pytest
 
 from textmill.errors import SettingsError
+from textmill.models import rnn_decode_jax
+from textmill.models.decoding import choose_precision
 from textmill.models.rnn import RNNConfig, init, initial_state, step
-from textmill.models.rnn_decode import CHUNK, LARGEST, SMALLEST, Pool, RNNDecoder, choose_precision
-from textmill.sample import Controls, Variant, uniforms
+from textmill.models.rnn_decode import class_for
+from textmill.models.rnn_decode_cpu import CHUNK, LARGEST, CPUDecoder
+from textmill.models.rnn_decode_jax import SMALLEST, JaxDecoder
+from textmill.sample import Controls, uniforms
 
 GRU = RNNConfig.of(cell="gru", vocabulary_size=35, num_layers=2, hidden_size=24)
 LSTM = RNNConfig.of(
@@ -22,24 +27,27 @@ LSTM = RNNConfig.of(
     init_scale=0.5,
     forget_bias=1.0,
 )
+assert (CHUNK, LARGEST) == (rnn_decode_jax.CHUNK, rnn_decode_jax.LARGEST)
+
 WIDE = RNNConfig.of(cell="gru", vocabulary_size=98, num_layers=2, hidden_size=96)
 
 
-@pytest.fixture(scope="module")
-def decoders() -> dict[str, RNNDecoder]:
-    """One of each kind, so that loops are compiled once; weights large enough for peaked distributions."""
-    weights = {name: {k: 3 * v for k, v in init(c, 1).items()} for name, c in CONFIGS.items()}
+ODD = RNNConfig.of(cell="lstm", vocabulary_size=67, num_layers=3, hidden_size=21)
+CONFIGS = {"gru": GRU, "lstm": LSTM, "wide": WIDE, "odd": ODD}
+WEIGHTS = {name: {k: 3 * v for k, v in init(c, 1).items()} for name, c in CONFIGS.items()}
+
+
+@pytest.fixture(scope="module", params=[CPUDecoder, JaxDecoder])
+def decoders(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """One of each model, so that loops are compiled once; weights large enough for peaked distributions."""
     return {
-        name: RNNDecoder(config, weights[name], banned=(0,), precision="float32")
+        name: request.param(config, WEIGHTS[name], banned=(0,), precision="float32")
         for name, config in CONFIGS.items()
     }
 
 
-CONFIGS = {"gru": GRU, "lstm": LSTM, "wide": WIDE}
-
-
 def run(
-    pool: Pool, first: Any, forced: Any, u: Any, controls: Controls | None = None, fresh: bool = True
+    pool: Any, first: Any, forced: Any, u: Any, controls: Controls | None = None, fresh: bool = True
 ) -> Any:
     slots = pool.slots
     forced = np.broadcast_to(
@@ -50,9 +58,7 @@ def run(
     )
 
 
-def drawn(
-    decoder: RNNDecoder, rows: int, steps: int = 40, **controls: float
-) -> tuple[np.ndarray, np.ndarray]:
+def drawn(decoder: Any, rows: int, steps: int = 40, **controls: float) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and scores [steps, rows] of texts 0 to rows - 1, seed 9."""
     pool = decoder.pool(rows)
     wanted = Controls.neutral(pool.slots)
@@ -63,8 +69,8 @@ def drawn(
     return tokens[:, :rows], scores[:, :rows]
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm"])
-def test_scores_are_those_of_the_plain_model(decoders: dict[str, RNNDecoder], name: str) -> None:
+@pytest.mark.parametrize("name", ["gru", "lstm", "odd"])
+def test_scores_are_those_of_the_plain_model(decoders: dict[str, Any], name: str) -> None:
     config, decoder = CONFIGS[name], decoders[name]
     ids = np.random.default_rng(0).integers(0, config.vocabulary_size, 30)
     for rows in (1, 7):
@@ -74,7 +80,7 @@ def test_scores_are_those_of_the_plain_model(decoders: dict[str, RNNDecoder], na
         assert (tokens == forced).all(), "forced tokens are fed as they are, banned or not"
         state: Any = initial_state(config, 1)
         for i in range(len(ids) - 1):
-            logits, state = step(config, decoder._weights, ids[i : i + 1].astype(np.int32), state)
+            logits, state = step(config, WEIGHTS[name], ids[i : i + 1].astype(np.int32), state)
             plain = np.asarray(logits, np.float64)[0]
             expected = plain[ids[i + 1]] - np.logaddexp.reduce(plain)
             np.testing.assert_allclose(scores[i], expected, rtol=1e-4, atol=1e-4)
@@ -82,7 +88,7 @@ def test_scores_are_those_of_the_plain_model(decoders: dict[str, RNNDecoder], na
 
 @pytest.mark.parametrize(("name", "batches"), [("gru", (2, 7, 30)), ("lstm", (7,)), ("wide", (30,))])
 def test_a_row_has_the_same_bits_in_any_batch(
-    decoders: dict[str, RNNDecoder], name: str, batches: tuple[int, ...]
+    decoders: dict[str, Any], name: str, batches: tuple[int, ...]
 ) -> None:
     alone, score = drawn(decoders[name], 1)
     for rows in batches:
@@ -92,7 +98,7 @@ def test_a_row_has_the_same_bits_in_any_batch(
     assert len({tuple(column) for column in tokens.T}) == batches[-1], "texts of other indices must differ"
 
 
-def test_chunks_do_not_change_a_text(decoders: dict[str, RNNDecoder]) -> None:
+def test_chunks_do_not_change_a_text(decoders: dict[str, Any]) -> None:
     whole, _ = drawn(decoders["gru"], 2, steps=40)
     pool = decoders["gru"].pool(2)
     u = uniforms(9, np.arange(2)[None], np.arange(40)[:, None])
@@ -100,7 +106,7 @@ def test_chunks_do_not_change_a_text(decoders: dict[str, RNNDecoder]) -> None:
     assert (np.concatenate(parts) == whole).all()
 
 
-def test_slots_start_at_their_own_time(decoders: dict[str, RNNDecoder]) -> None:
+def test_slots_start_at_their_own_time(decoders: dict[str, Any]) -> None:
     alone, _ = drawn(decoders["gru"], 2, steps=20)
     pool = decoders["gru"].pool(2)
     u = np.zeros((20, 2), np.float32)
@@ -117,13 +123,13 @@ def test_slots_start_at_their_own_time(decoders: dict[str, RNNDecoder]) -> None:
     assert (tokens[:, 1] == alone[:, 1]).all(), "a text that joins later is the same text"
 
 
-def test_banned_tokens_are_never_drawn(decoders: dict[str, RNNDecoder]) -> None:
+def test_banned_tokens_are_never_drawn(decoders: dict[str, Any]) -> None:
     tokens, _ = drawn(decoders["gru"], 30)
     assert (tokens != 0).all()
     assert len(np.unique(tokens)) > 20
 
 
-def test_penalty_counts_the_tokens_of_the_prompt_too(decoders: dict[str, RNNDecoder]) -> None:
+def test_penalty_counts_the_tokens_of_the_prompt_too(decoders: dict[str, Any]) -> None:
     pool = decoders["gru"].pool(1)
     prompt = np.arange(1, 35)
     controls = Controls.neutral(pool.slots)
@@ -133,33 +139,40 @@ def test_penalty_counts_the_tokens_of_the_prompt_too(decoders: dict[str, RNNDeco
     assert tokens[-1, 0] == 34, "the one token that was not seen is all that is left"
 
 
-def test_new_weights_need_no_new_compilation(decoders: dict[str, RNNDecoder]) -> None:
-    decoder, old = decoders["gru"], decoders["gru"]._weights
+def compiled(decoder: Any) -> Any:
+    """What a decoder has compiled so far, to be compared."""
+    if isinstance(decoder, CPUDecoder):
+        return list(decoder._steps.signatures)
+    return {key: loop._cache_size() for key, loop in decoder._loops.items()}
+
+
+def test_new_weights_need_no_new_compilation(decoders: dict[str, Any]) -> None:
+    decoder, old = decoders["gru"], WEIGHTS["gru"]
     before = drawn(decoder, 1)[1]
-    loops = dict(decoder._loops)
+    ready = compiled(decoder)
     decoder.load({name: 0 * value for name, value in old.items()})
     scores = drawn(decoder, 1)[1]
     np.testing.assert_allclose(scores, -np.log(35), rtol=1e-6)
     decoder.load(old)
     assert (drawn(decoder, 1)[1] == before).all()
-    assert decoder._loops == loops
+    assert compiled(decoder) == ready
 
 
-def test_a_pool_size_is_compiled_once(decoders: dict[str, RNNDecoder]) -> None:
+def test_a_pool_size_is_compiled_once(decoders: dict[str, Any]) -> None:
+    drawn(decoders["lstm"], 1, steps=CHUNK)
+    ready = compiled(decoders["lstm"])
     for _ in range(3):
         drawn(decoders["lstm"], 1, steps=CHUNK)
         drawn(decoders["lstm"], 1, steps=3)
-    assert decoders["lstm"]._loop(SMALLEST, Variant())._cache_size() == 1
+    assert compiled(decoders["lstm"]) == ready
 
 
-def test_pools_are_bounded(decoders: dict[str, RNNDecoder]) -> None:
+def test_pools_are_bounded(decoders: dict[str, Any]) -> None:
     assert decoders["gru"].pool(500).slots <= LARGEST
 
 
-def test_slots_that_would_change_bits_are_not_used(
-    decoders: dict[str, RNNDecoder], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoder = decoders["wide"]
+def test_slots_that_would_change_bits_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = JaxDecoder(WIDE, WEIGHTS["wide"], precision="float32")
     monkeypatch.setattr(decoder, "_safe", {})
     monkeypatch.setattr(decoder, "_equal", lambda slots: slots <= 8)
     assert [decoder._slots_for(n) for n in (7, 9, 30)] == [7, 8, 8]
@@ -167,10 +180,12 @@ def test_slots_that_would_change_bits_are_not_used(
     assert decoder._slots_for(20) == SMALLEST
 
 
-def test_bfloat16_is_near_float32(decoders: dict[str, RNNDecoder]) -> None:
-    narrow = RNNDecoder(GRU, decoders["gru"]._weights, precision="bfloat16")
+@pytest.mark.parametrize("name", ["gru", "odd"])
+def test_bfloat16_is_near_float32(decoders: dict[str, Any], name: str) -> None:
+    exact = decoders[name]
+    narrow = type(exact)(CONFIGS[name], WEIGHTS[name], precision="bfloat16")
     ids, scores = np.arange(1, 31), []
-    for decoder in (decoders["gru"], narrow):
+    for decoder in (exact, narrow):
         pool = decoder.pool(1)
         scores.append(run(pool, ids[0], ids[1:], np.zeros((29, pool.slots), np.float32))[1].mean())
     assert scores[0] != scores[1]
@@ -182,3 +197,32 @@ def test_precision_goes_by_the_processor() -> None:
     assert choose_precision("auto") in ("float32", "bfloat16")
     with pytest.raises(SettingsError, match="Did you mean 'float32'"):
         choose_precision("float23")
+
+
+# --- the CPU's
+
+
+def test_the_decoder_goes_by_the_platform() -> None:
+    assert class_for("cpu") is CPUDecoder
+    assert class_for("gpu") is JaxDecoder
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "odd"])
+def test_the_number_of_threads_and_slots_does_not_change_a_bit(name: str, precision: str) -> None:
+    found = [
+        drawn(CPUDecoder(CONFIGS[name], WEIGHTS[name], precision=precision, threads=threads), rows, steps=31)
+        for threads, rows in ((1, 1), (2, 1), (3, 5), (2, 30))
+    ]
+    for tokens, scores in found[1:]:
+        assert (tokens[:, 0] == found[0][0][:, 0]).all()
+        assert (scores[:, 0] == found[0][1][:, 0]).all()
+
+
+@pytest.mark.parametrize("name", ["gru", "odd"])
+def test_a_slot_keeps_nothing_of_the_text_before(name: str) -> None:
+    decoder = CPUDecoder(CONFIGS[name], WEIGHTS[name], precision="bfloat16")
+    pool, u = decoder.pool(2), uniforms(9, np.arange(2)[None], np.arange(31)[:, None])
+    first = run(pool, 3, np.full(31, -1), u)
+    for found, wanted in zip(run(pool, 3, np.full(31, -1), u), first, strict=True):
+        assert (found == wanted).all()

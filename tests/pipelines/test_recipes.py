@@ -11,23 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.generating import MERGES
-from textmill import manifest, openai_checkpoint
-from textmill.checkpoint import read_details
-from textmill.dataset import read_dataset
+from textmill import manifest
 from textmill.errors import InputError
-from textmill.models import gpt2
 from textmill.pipeline_file import read_pipeline
-from textmill.postprocess import count_characters
 from textmill.running import RunResult, run_pipeline
-from textmill.tokenizers import BPETokenizer
 
 COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
-GPT2 = ("episodes_gpt2", "tweets_gpt2")
+GPT2 = ("episodes_gpt2", "large_corpus_gpt2", "tweets_gpt2")
 RECIPES = (*GPT2, "play_char_gru", "quickstart", "script_generate", "script_train", "script_word_lstm")
 TRAINING = (*GPT2, "play_char_gru", "quickstart", "script_train", "script_word_lstm")
 TINY = {"preset": "tiny", "overrides": {"epochs": 1}}
-TINY_GPT2 = {"preset": "tiny", "overrides": {"validate_every": 1}, "steps": 2}
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -141,85 +134,6 @@ def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult
     """script_train on the four scenes."""
     output = tmp_path_factory.mktemp("script_train")
     return run("script_train", output, source=str(scenes), minimum_count=1, **TINY)[0]
-
-
-@pytest.fixture(scope="module")
-def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a released model as OpenAI publishes them, but tiny."""
-    folder = tmp_path_factory.mktemp("mirror") / "124M"
-    folder.mkdir()
-    tokenizer = BPETokenizer.of(MERGES)
-    tokenizer.save(folder)
-    (folder / "tokenizer.json").unlink()
-    config = gpt2.GPT2Config.of(
-        vocabulary_size=tokenizer.size, context=32, width=16, num_heads=2, num_layers=2
-    )
-    openai_checkpoint.write_model(folder, 1, config, gpt2.init(config))
-    return folder.parent.as_uri()
-
-
-def test_tweets_gpt2(tiny_gpt2: str, tmp_path: Path) -> None:
-    """A chain for each file: trained on it alone, and so many posts of it, none too long."""
-    posts = tmp_path / "queries"
-    posts.mkdir()
-    for author, word in (("ann", "bread"), ("bob", "stars")):
-        lines = [
-            {"id": f"{author}-{i}", "text": f"Day {i}: {word} and {word} again, {i * 7}."} for i in range(30)
-        ]
-        (posts / f"{author}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    asked = {**TINY_GPT2, "base_uri": tiny_gpt2, "number": 4, "most_characters": 60, "seed": 3}
-    result, _ = run("tweets_gpt2", tmp_path / "out", source=str(posts), **asked)
-    assert sorted(t.name for t in result.tasks if not t.item) == ["ingest", "list-items", "pull"]
-    assert set(result.items) == {"ann.jsonl", "bob.jsonl"}
-    chain = ["take-items", "normalize", "train", "generate", "report"]
-    digests = set()
-    for item, made in result.items.items():
-        assert [t.name for t in made.tasks] == chain
-        assert made.text is not None
-        assert made.checkpoint is not None
-        assert made.report is not None
-        assert f"<title>{item} · textmill report</title>" in made.report.read_text()
-        lines = (made.text.parent / "texts.jsonl").read_text(encoding="utf-8").splitlines()
-        texts = [json.loads(line) for line in lines]
-        assert len(texts) == 4
-        assert all(0 < count_characters(text["text"]) <= 60 for text in texts), texts
-        assert all(text["text"] == text["text"].strip() for text in texts)
-        learned = read_dataset(made.checkpoint.parents[1] / "normalize" / "dataset")
-        assert {name.partition("#")[0] for name, _ in learned.texts("train")} == {item}
-        details = read_details(made.checkpoint)
-        assert details["step"] == 2
-        assert details["config"]["width"] == 16, "the base's"
-        digests.add(details["digest"])
-    assert len(digests) == 2
-
-
-def test_episodes_gpt2(tiny_gpt2: str, tmp_path: Path) -> None:
-    episodes = tmp_path / "episodes"
-    episodes.mkdir()
-    for i in range(8):
-        (episodes / f"S1E{i}.txt").write_text(
-            f"The Bell {i}\n\nMaud slept, and then Ivo ran ({i} miles). They had the {i} ships and the sea.\n"
-            * 3
-        )
-    asked = {**TINY_GPT2, "base_uri": tiny_gpt2, "number": 3, "length": 80, "prompt": "ivo, and Maud"}
-    result, _ = run("episodes_gpt2", tmp_path / "out", source=str(episodes), **asked)
-    assert sorted(t.name for t in result.tasks) == [
-        "generate",
-        "ingest",
-        "normalize",
-        "pull",
-        "report",
-        "train",
-    ]
-    assert result.text is not None
-    assert result.report is not None
-    assert result.checkpoint is not None
-    lines = (result.text.parent / "texts.jsonl").read_text(encoding="utf-8").splitlines()
-    for text in map(json.loads, lines):
-        assert text["text"].startswith("Ivo, and Maud"), "recapitalized, its punctuation joined again"
-        assert text["tokens"] <= 80
-    settings = manifest.read(result.text.parent, "texts").settings
-    assert (settings["whole_sentences"], settings["recapitalize"]) == (True, True)
 
 
 def test_quickstart(scenes: Path, tmp_path: Path) -> None:

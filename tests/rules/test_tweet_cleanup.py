@@ -66,6 +66,11 @@ def test_links_mentions_and_hashtags_as_the_user_wants() -> None:
         told("mentions=no", post)
 
 
+def test_a_hashtag_glued_to_a_mention_is_cleaned_once_and_for_all() -> None:
+    assert told("hashtags=words", "so says @user.#d#d") == "so says @user#d"
+    assert told("mentions=drop, hashtags=words", "so says @user#d") == "so says d"
+
+
 def test_kinds_are_counted() -> None:
     assert apply("RT @a: b &gt; c, says @d https://e.f <|endoftext|>").counts == {
         "entities": 1, "delimiters": 1, "heads": 1, "links": 1, "mentions": 1, "blanks": 2,

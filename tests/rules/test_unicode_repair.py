@@ -32,3 +32,10 @@ def test_changes_are_lines() -> None:
 
 def test_entities_stay_where_there_are_tags() -> None:
     assert apply("<p>bread &amp; salt</p>").text == "<p>bread &amp; salt</p>"
+
+
+def test_a_line_end_that_was_repaired_parts_what_stands_around_it() -> None:
+    """With its neighbour line the second would be read as mojibake once, and not the next time."""
+    once = apply("\x9bß\r\x80").text
+    assert once == "ݧ\n€"
+    assert apply(once).text == once

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -83,6 +84,34 @@ def test_unchanged_pages_are_asked_for_by_their_tag(server: Any, tmp_path: Path)
     assert server.unchanged == []
     assert crawl(server, tmp_path / "corpus", keep=["/a*"])["unchanged"] == 1
     assert server.unchanged == ["/", "/a.html"]
+
+
+def test_a_page_is_one_file_of_the_cache_and_a_damaged_or_hostile_one_is_fetched_anew(
+    server: Any, tmp_path: Path
+) -> None:
+    """The cache travels with a corpus, so what lies in it may be a stranger's: nothing of it is unpickled."""
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    names = [f"/{letter}.html" for letter in "abcd"]
+    server.files = {"/": page("Index", "", *names)} | {name: page(name, scene(name)) for name in names}
+    crawl(server, tmp_path / "corpus", keep=["/*.html"])
+    cached = sorted(
+        path for path in (tmp_path / "corpus/collecting/crawl/cache").rglob("*") if path.is_file()
+    )
+    assert len(cached) == 5
+    for path, data in zip(
+        cached,
+        [b"", pickle.dumps(Hostile()), b'{"url": 7}\n', cached[3].read_bytes()[:-9], None],
+        strict=True,
+    ):
+        if data is not None:
+            path.write_bytes(data)
+    assert crawl(server, tmp_path / "corpus", keep=["/*.html"])["unchanged"] == 4
+    assert len(server.unchanged) == 1, "the whole one was asked for by its tag, the others anew"
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_followed_kept_and_skipped_and_how_deep(server: Any, tmp_path: Path) -> None:
@@ -333,7 +362,7 @@ def test_killed_in_the_middle_it_goes_on_and_fetches_nothing_twice(server: Any, 
     time.sleep(0.2)
     assert len(server.requests) == asked, "nothing goes on without its parent"
     server.manner = {}
-    journal = corpus / ".collecting" / "crawl" / "journal.jsonl"
+    journal = corpus / "collecting" / "crawl" / "journal.jsonl"
     with open(journal, "ab") as file:  # as if the kill had come in the middle of a line
         file.write(b'{"url": "http://half')
     summary = ingest(address(server, timeout=60.0), corpus)
@@ -369,7 +398,7 @@ def test_stopped_by_its_time_limit_it_goes_on_the_next_time(server: Any, tmp_pat
     assert all(before["items"] <= after["items"] for before, after in itertools.pairwise(runs))
     assert all(run["gone"] == 0 for run in runs)
     assert [server.asked(f"/{n}") for n in range(1, 6)] == [1] * 5
-    assert not (tmp_path / "corpus" / ".collecting" / "crawl" / "journal.jsonl").exists()
+    assert not (tmp_path / "corpus" / "collecting" / "crawl" / "journal.jsonl").exists()
 
 
 def test_a_robots_txt_elsewhere_is_not_fetched(server: Any, tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ All of it is asked only where kubectl's cluster is the one the run is on; withou
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
+import json
 from typing import Any
 
 RUN_LABEL = "pipeline/runid"
@@ -19,6 +22,7 @@ class Pods:
         self.namespace = namespace or "kubeflow"
         self._core: Any = None
         self._custom: Any = None
+        self._last: dict[str, Any] | None = None
         with contextlib.suppress(Exception):
             from kubernetes import client, config
 
@@ -32,9 +36,9 @@ class Pods:
             self._core, self._custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
 
     def workflow(self, run: str) -> dict[str, Any] | None:
-        """Argo's workflow of this run, as JSON; None where it cannot be had."""
+        """Argo's workflow of this run, as JSON, as it was seen last; None where it never could be had."""
         if self._custom is None:
-            return None
+            return self._last
         try:
             found = self._custom.list_namespaced_custom_object(
                 "argoproj.io",
@@ -44,10 +48,20 @@ class Pods:
                 label_selector=f"{RUN_LABEL}={run}",
                 _request_timeout=TIMEOUT,
             )["items"]
-        except Exception:  # not this cluster, or not allowed: the API alone has to do from now on
-            self._custom = None
-            return None
-        return found[0] if found else None
+        except Exception as error:
+            if getattr(error, "status", 0) in (
+                401,
+                403,
+                404,
+            ):  # not allowed, or no Argo: the API alone has to do
+                self._custom = None
+            return self._last
+        if found:
+            self._last = found[0]
+            status = self._last.get("status") or {}
+            if "compressedNodes" in status:  # as Argo does with large workflows
+                status["nodes"] = json.loads(gzip.decompress(base64.b64decode(status["compressedNodes"])))
+        return self._last
 
     def waits_for(self, pod: str) -> str:
         """Why a pod is not running yet, in the scheduler's or the kubelet's words; "" where there is no reason."""

@@ -38,6 +38,9 @@ KFP_STATES = {
 LONGEST_PREFIX = 242  # of a pod's name: Kubernetes takes 253, Argo's hash and the dashes the rest
 ITERATION = re.compile(r"iteration-iterations\((\d+):\d+\)")
 ATTEMPT = re.compile(r"\(\d+\)$")  # Argo's number of a retried node, behind its name
+WORKFLOW = re.compile(
+    r"-[bcdfghjklmnpqrstvwxz2456789]{5}$"
+)  # Kubernetes' random ending; a pipeline's task has none
 OWN_NAMES = re.compile(
     r"(.*-driver|executor|iteration-.*|entrypoint|root)$"
 )  # KFP's nodes, not the pipeline's
@@ -138,7 +141,7 @@ def rows_of_run(task_details: Iterable[Any]) -> list[TaskRow]:
     rows = []
     for task in sorted(task_details, key=lambda t: str(t.start_time or "")):
         name = task.display_name or ""
-        if ATTEMPT.search(name) or is_own(name) or not name or "." in name:
+        if ATTEMPT.search(name) or is_own(name) or not name or "." in name or WORKFLOW.search(name):
             continue
         row = TaskRow(
             name, (), KFP_STATES.get(str(task.state), WAITING), _set(task.start_time), _set(task.end_time)

@@ -14,6 +14,7 @@ from pathlib import Path
 from textmill import devices
 from textmill.doctor.finding import NOTE, OK, WRONG, Finding
 from textmill.errors import MachineError
+from textmill.manifest import version_of
 
 PYTHONS = ((3, 11), (3, 13))
 EXTRAS = {  # what one of its packages is called, and what it is for
@@ -54,7 +55,7 @@ def _packages() -> Finding:
     there, missing = [], []
     for extra, (package, purpose) in EXTRAS.items():
         try:
-            there.append(f"{extra} ({package} {importlib.metadata.version(package)})")
+            there.append(f"{extra} ({package} {version_of(package)})")
         except importlib.metadata.PackageNotFoundError:
             missing.append(f"{extra} ({purpose})")
     text = f"{', '.join(there) or 'none'}."

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from textmill import devices
 from textmill.errors import SettingsError
 from textmill.models import gpt2, rnn
 from textmill.models.gpt2 import GPT2Config
@@ -32,7 +33,7 @@ class Family:
     config_class: type[Settings]
     schedule_class: type[Schedule]
     parameter_count: Callable[[Any], int]
-    engine_path: str  # trains and scores: class RNNEngine says how
+    engine_paths: dict[str, str]  # by backend, what trains and scores: class RNNEngine says how
     decoder_path: str  # steps slots of text: class RNNDecoder says how
     training_path: str  # batches, learning rate and lines: class textmill.train.Training says how
     weights_format: str  # how a checkpoint keeps the model: a row of textmill.checkpoint.WEIGHTS
@@ -75,9 +76,9 @@ class Family:
         same = {name: getattr(config, name) for name in self.free}
         return self.config(preset, config.vocabulary_size, same)
 
-    def engine(self) -> Any:
-        """The training engine's class; imports the numerical library."""
-        return _load(self.engine_path)
+    def engine(self, backend: str = "auto") -> Any:
+        """The training engine's class; imports the numerical library. Raises SettingsError (devices.choose_backend)."""
+        return _load(self.engine_paths[devices.choose_backend(backend, self.engine_paths, self.name)])
 
     def decoder(self) -> Any:
         """The decoder's class; imports the numerical library."""
@@ -168,7 +169,7 @@ RECURRENT: dict[str, Any] = {
     "config_class": RNNConfig,
     "schedule_class": RecurrentSchedule,
     "parameter_count": rnn.parameter_count,
-    "engine_path": "textmill.models.rnn_tensorflow:RNNEngine",
+    "engine_paths": {"tensorflow": "textmill.models.rnn_tensorflow:RNNEngine"},
     "decoder_path": "textmill.models.rnn_decode:RNNDecoder",
     "training_path": "textmill.train_recurrent:RecurrentTraining",
     "weights_format": "safetensors",
@@ -290,7 +291,10 @@ MODELS: dict[str, Family] = {
         config_class=GPT2Config,
         schedule_class=TransformerSchedule,
         parameter_count=gpt2.parameter_count,
-        engine_path="textmill.models.gpt2_tensorflow:GPT2Engine",
+        engine_paths={
+            "tensorflow": "textmill.models.gpt2_tensorflow:GPT2Engine",
+            "jax": "textmill.models.gpt2_jax:GPT2Engine",
+        },
         decoder_path="textmill.models.gpt2_decode:GPT2Decoder",
         training_path="textmill.train_transformer:TransformerTraining",
         weights_format="openai",

@@ -98,6 +98,20 @@ def init(config: GPT2Config, seed: int = 0) -> Arrays:
     return params
 
 
+def init_adapters(config: GPT2Config, rank: int, seed: int = 0) -> Arrays:
+    """LoRA's matrices "lora/<product>/a" [in, rank], normal, and "lora/<product>/b" [rank, out], zero, of each product
+    of each block (arXiv:2106.09685); none for rank 0. The same seed gives the same bits on any machine."""
+    shapes = parameter_shapes(config)
+    made: Arrays = {}
+    for index, name in enumerate(n for n in shapes if rank and n.endswith("/w")):
+        inputs, outputs = shapes[name]
+        draw = np.random.default_rng([seed, 1 << 20, index])
+        a = draw.standard_normal((inputs, rank), dtype=np.float32) / np.sqrt(np.float32(inputs))
+        made[f"lora/{name[:-2]}/a"] = a.astype(np.float32)
+        made[f"lora/{name[:-2]}/b"] = np.zeros((rank, outputs), np.float32)
+    return made
+
+
 def layer_norm(x: Array, gain: Array, bias: Array) -> Array:
     """Normalize the last axis to mean 0 and variance 1, then scale and shift."""
     centred = x - x.mean(axis=-1, keepdims=True)

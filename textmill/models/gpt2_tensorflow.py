@@ -21,7 +21,6 @@ Tensor = Any
 Arrays = dict[str, np.ndarray]
 
 TRAINED = ("all", "transformer_layers")
-PADDING = 64  # the vocabulary is filled up to a multiple of this
 LOSS_ROWS = 1024  # rows whose logits exist at one time
 EVALUATED_TOKENS = 2048  # tokens of one block of rows in evaluate
 NARROW = 256  # narrower models are exact unless asked otherwise: their time does not go into products
@@ -81,7 +80,7 @@ class GPT2Engine:
             precision = "float32"
         self.precision = devices.choose_precision(precision, TESTED_ROWS, max(config.width, TESTED_WIDTH))
         self.dtype = tf.as_dtype(self.precision)
-        self.padded = -(-config.vocabulary_size // PADDING) * PADDING
+        self.padded = -(-config.vocabulary_size // layers.PADDING) * layers.PADDING
         self.weights = {
             name: tf.Variable(self._padded(name, value), trainable=False)
             for name, value in init(config, seed).items()
@@ -201,7 +200,8 @@ class GPT2Engine:
         if self.accumulate == 1:
             found = [self._train(*batches[0], scale, rate)]
         else:
-            found = [self._add(*batch, scale, tf.constant(i == 0)) for i, batch in enumerate(batches)]
+            self._clear()
+            found = [self._add(*batch, scale) for batch in batches]
             self._apply(rate)
         return (
             sum(float(loss) for loss, _ in found) / counted,
@@ -236,9 +236,11 @@ class GPT2Engine:
 
     @functools.cached_property
     def _add(self) -> Any:
-        return tf.function(self._add_graph, autograph=False).get_concrete_function(
-            *self._signature(), tf.TensorSpec([], tf.bool)
-        )
+        return tf.function(self._add_graph, autograph=False).get_concrete_function(*self._signature())
+
+    @functools.cached_property
+    def _clear(self) -> Any:
+        return tf.function(self._clear_graph, autograph=False).get_concrete_function()
 
     @functools.cached_property
     def _apply(self) -> Any:
@@ -293,11 +295,15 @@ class GPT2Engine:
         self._update(gradients, rate)
         return loss, right
 
-    def _add_graph(self, x: Tensor, y: Tensor, scale: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    def _clear_graph(self) -> None:
+        for variable in self.sums.values():
+            variable.assign(tf.zeros_like(variable))
+
+    def _add_graph(self, x: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds in place, each gradient as soon as it is there, so that never all of them exist beside their sums."""
         loss, right, gradients = self.gradients(x, y, scale)
         for name, gradient in gradients.items():
-            before = self.sums[name].read_value()
-            self.sums[name].assign(tf.where(first, tf.zeros_like(before), before) + gradient)
+            self.sums[name].assign_add(gradient)
         return loss, right
 
     def _apply_graph(self, rate: Tensor) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from textmill.errors import SettingsError
+from textmill.postprocess import in_sentences
 from textmill.rules import (
     boilerplate,
     episode_cleanup,
@@ -56,7 +57,7 @@ RULES: dict[str, Rule] = {
 
 RENDERERS: dict[str, Callable[[str], str]] = {
     "script": script_markup.to_script,
-    "sentences": episode_cleanup.to_sentences,
+    "sentences": in_sentences,
 }
 
 _CALL = re.compile(r"\s*([\w-]+)\s*(?:\((.*)\))?\s*\Z", re.DOTALL)
@@ -137,7 +138,7 @@ def surveyed(rules: Iterable[Rule], documents: Callable[[], Iterable[str]]) -> l
                     text = "" if outcome.drop else outcome.text
                 if text:
                     survey.add(text)
-            rule = replace(rule, apply=survey.apply)
+            rule = replace(rule, apply=survey.learnt())
         ready.append(rule)
     return ready
 

@@ -14,11 +14,14 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median_low
 from typing import Self
 
 from textmill.rules.base import Outcome, Rule, Survey
 from textmill.settings import Settings, setting
+
+_ENDS = {"line": re.compile(r"(\n)"), "paragraph": re.compile(r"(\n[^\S\n]*\n\s*)")}
 
 MOST = 1_000_000  # different lines counted at a time, about 100 bytes each
 
@@ -43,11 +46,10 @@ class Boilerplate(Survey):
         self.documents = 0
         self.missed = 0  # a count is too low by this at most
         self._counts: dict[bytes, int] = {}
-        self._part = re.compile(r"(\n)" if parameters.unit == "line" else r"(\n[^\S\n]*\n\s*)")
 
     def add(self, text: str) -> None:
         self.documents += 1
-        for key in dict.fromkeys(key for _, _, key in self._parts(text) if key):
+        for key in dict.fromkeys(key for _, _, key in _parts(text, self.parameters) if key):
             self._counts[key] = self._counts.get(key, 0) + 1
         self._make_room()
 
@@ -66,11 +68,29 @@ class Boilerplate(Survey):
             self._counts = {key: count - low for key, count in self._counts.items() if count > low}
 
     def apply(self, text: str) -> Outcome:
-        """Drop what is boilerplate; a change is a line or paragraph. `counts` has its characters too."""
+        """Drop what is boilerplate by the counts so far."""
+        return self.learnt()(text)
+
+    def learnt(self) -> Known:
+        """The lines that are boilerplate. The counts of all others may change without a change of this."""
         least = max(self.parameters.documents, int(self.parameters.share * self.documents) + 1)
+        return Known(
+            self.parameters, tuple(sorted(key for key, count in self._counts.items() if count >= least))
+        )
+
+
+@dataclass(frozen=True)
+class Known:
+    """The boilerplate of a corpus, and what takes it out of a document."""
+
+    parameters: Shared
+    keys: tuple[bytes, ...]
+
+    def __call__(self, text: str) -> Outcome:
+        """Drop what is boilerplate; a change is a line or paragraph. `counts` has its characters too."""
         kept, dropped, characters = [], 0, 0
-        for part, end, key in self._parts(text):
-            if key and self._counts.get(key, 0) >= least:
+        for part, end, key in _parts(text, self.parameters) if self.keys else ():
+            if key and key in self._found:
                 dropped += 1
                 characters += len(part)
             else:
@@ -81,15 +101,26 @@ class Boilerplate(Survey):
             "".join(kept), dropped, {f"{self.parameters.unit}s": dropped, "characters": characters}
         )
 
-    def _parts(self, text: str) -> Iterator[tuple[str, str, bytes]]:
-        """(a line or paragraph, what ends it, its key or b"" when it is too short to be looked at)."""
-        pieces = self._part.split(text)
-        for i in range(0, len(pieces), 2):
-            words = " ".join(pieces[i].split())
-            key = b""
-            if len(words) >= self.parameters.characters:
-                key = hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            yield pieces[i], pieces[i + 1] if i + 1 < len(pieces) else "", key
+    @cached_property
+    def _found(self) -> frozenset[bytes]:
+        return frozenset(self.keys)
+
+    def __getstate__(self) -> tuple[Shared, tuple[bytes, ...]]:
+        return self.parameters, self.keys
+
+    def __setstate__(self, state: tuple[Shared, tuple[bytes, ...]]) -> None:
+        self.__dict__.update(parameters=state[0], keys=state[1])
+
+
+def _parts(text: str, parameters: Shared) -> Iterator[tuple[str, str, bytes]]:
+    """(a line or paragraph, what ends it, its key or b"" when it is too short to be looked at)."""
+    pieces = _ENDS[parameters.unit].split(text)
+    for i in range(0, len(pieces), 2):
+        words = " ".join(pieces[i].split())
+        key = b""
+        if len(words) >= parameters.characters:
+            key = hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+        yield pieces[i], pieces[i + 1] if i + 1 < len(pieces) else "", key
 
 
 def apply(text: str, parameters: Shared = Shared()) -> Outcome:

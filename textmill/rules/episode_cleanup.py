@@ -227,15 +227,6 @@ def apply(text: str, parameters: Settings = _DEFAULT) -> Outcome:
     return Outcome(text, sum(counts.values()), counts)
 
 
-_BEFORE_SIGN = re.compile(r" (?=[.,:;!?…)])|(?<=\() ")
-_SENTENCE = re.compile(r"(?:\A|\n|[.!?] )[^\W\d_]")
-
-
-def to_sentences(text: str) -> str:
-    """What S5's page did to a text for reading: punctuation joined to its words, sentences begun with a capital."""
-    return _SENTENCE.sub(lambda match: match[0].upper(), _BEFORE_SIGN.sub("", text))
-
-
 _NAMES = "Wiki summaries made plain, S5's steps but its two damages: episode_cleanup(mask_digits=no)."
 RULE = Rule("episode_cleanup", _NAMES, apply, "sentences", Switches)
 STEPS = tuple(

@@ -62,10 +62,16 @@ def apply(text: str, parameters: Parts = Parts()) -> Outcome:
     work.behead(head)
     if parameters.links != "keep":
         work.replace("links", LINK, "URL" if parameters.links == "mask" else " ")
-    if parameters.mentions != "keep" and "@" in text:
-        work.replace("mentions", _MENTION, "@user" if parameters.mentions == "mask" else " ")
-    if parameters.hashtags != "keep":
-        work.replace("hashtags", _HASHTAG, r"\1" if parameters.hashtags == "words" else " ")
+    while (
+        True
+    ):  # a hashtag's word may lengthen a mention, `@name.#word`, and a hashtag begin where a mention was
+        seen = work.text
+        if parameters.mentions != "keep":
+            work.replace("mentions", _MENTION, "@user" if parameters.mentions == "mask" else " ")
+        if parameters.hashtags != "keep":
+            work.replace("hashtags", _HASHTAG, r"\1" if parameters.hashtags == "words" else " ")
+        if work.text == seen:
+            break
     work.behead(head)  # what a link or hashtag stood before
     work.replace("blanks", _BLANKS, " ")
     work.replace("blanks", _BLANK_ENDS, "")

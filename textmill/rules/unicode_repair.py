@@ -25,7 +25,12 @@ def apply(text: str) -> Outcome:
     before = text.replace("\r\n", "\n").split("\n")
     after = [line if _is_plain(line) else ftfy.fix_text(line, config) for line in before]
     changes = sum(old != new for old, new in zip(before, after, strict=True)) + text.count("\r\n")
-    return Outcome("\n".join(after), changes)
+    repaired = "\n".join(after)
+    if repaired.count("\n") >= len(before):
+        # Other line ends became line feeds: what is a line of its own now may read otherwise without its neighbours.
+        again = apply(repaired)
+        return Outcome(again.text, changes + again.changes)
+    return Outcome(repaired, changes)
 
 
 def _is_plain(line: str) -> bool:

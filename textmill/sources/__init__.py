@@ -52,6 +52,7 @@ class Item:
     problem: why it cannot be opened; "" when it can.
     passing: the problem may pass by itself; what was read of the item before stays.
     kind: how the bytes are read where the name's suffix does not say it: "" or texts.DOCUMENTS.
+    terms: under what terms it is given out, where that is known without reading it: a licence, or where they stand.
     """
 
     name: str
@@ -63,22 +64,21 @@ class Item:
     problem: str = ""
     passing: bool = False
     kind: str = ""
+    terms: str = ""
 
 
 class Source(abc.ABC):
     """What an address means. The constructor checks the address and the packages it needs, and reads nothing.
 
     label: the address as shown in logs and kept in the manifest: no secrets, no path of this machine.
-    remote: it is fetched from elsewhere: the corpus then says of each item when.
     lists_all: does `preview` know every item? notes: what it has to say beside them, a line each.
     tick: called with a short text while something long goes on.
     unchanged: will this item not be opened, as its stamp is known or no one asked for it? For fetching ahead.
-    work: a hidden folder of the corpus for what the source needs to go on after a kill, and to ask a server only for
+    work: a folder beside the shards for what the source needs to go on after a kill, and to ask a server only for
         what changed. None: nothing is kept. The source makes it when it needs it.
     """
 
     label: str
-    remote = False
     lists_all = True
 
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
@@ -103,6 +103,9 @@ class Source(abc.ABC):
     def stays(self, name: str) -> bool:
         """Does an item that was read before stay when `items` did not list it now (an old entry of a feed)?"""
         return False
+
+    def taken(self) -> None:  # noqa: B027
+        """Every item was taken or reported. Raises InputError where one reason concerns all of them."""
 
     def used(self) -> dict[str, Any]:
         """What decides which texts come, besides the address: kept in the manifest. No secrets."""

@@ -27,6 +27,9 @@ class BlueskySource(SocialSource):
         super().__init__(address, **options)
         self._made: Any = None
 
+    def terms(self, query: str) -> str:
+        return "https://bsky.social/about/support/tos"
+
     def page(self, query: str, since: str, position: str | None) -> Page:
         feed = self._client().app.bsky.feed
         if query.startswith("@") and " " not in query:

@@ -23,8 +23,6 @@ BLOCK = 8 << 20  # bytes of one ranged read
 class BucketSource(Source):
     """`scheme://bucket/key`, `scheme://bucket/prefix/` (all objects below) or `scheme://bucket/plays/*.txt`."""
 
-    remote = True
-
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
         super().__init__(address, max_bytes=max_bytes, ignore=ignore)
         self.label = without_secrets(address)
@@ -35,7 +33,7 @@ class BucketSource(Source):
 
     def items(self) -> list[Item]:
         try:
-            self.store = _open_store(self.scheme)
+            self.store = open_store(self.scheme)
             found, root = self._list()
         except Exception as error:
             raise self._failed(self.label, error) from error
@@ -102,7 +100,8 @@ class BucketSource(Source):
         return MachineError(f"cannot read {address}: {reason}.")
 
 
-def _open_store(scheme: str) -> Any:
+def open_store(scheme: str) -> Any:
+    """The store of s3, gs, gcs or memory, through fsspec; no listing is taken from a cache."""
     options: dict[str, Any] = {}
     if scheme in ("gs", "gcs") and os.environ.get("STORAGE_EMULATOR_HOST"):
         # Without it gcsfs asks the emulator by gRPC for the bucket's type, and waits a minute for no answer.

@@ -38,7 +38,7 @@ from textmill.errors import InputError, MachineError, SettingsError
 from textmill.settings import setting
 from textmill.sources import BadItem, Item, Source, Unreachable, clean_name, without_secrets
 from textmill.sources.described import PoliteSettings, check_address, read_description
-from textmill.sources.guarded_http import AGENT, Fetcher, Robots, clean_url, host_of
+from textmill.sources.guarded_http import Fetcher, Robots, clean_url, host_of
 from textmill.sources.page_text import check_selectors
 from textmill.sources.texts import DOCUMENTS, packed
 
@@ -126,7 +126,6 @@ def _matches(pattern: str, url: str) -> bool:
 class CrawlSource(Source):
     """The pages that a crawl finds and keeps, one item each, named by their address without scheme."""
 
-    remote = True
     lists_all = False
 
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
@@ -160,7 +159,7 @@ class CrawlSource(Source):
         finally:
             if not _holds_pages(journal):
                 journal.unlink(missing_ok=True)
-                for empty in (folder / CACHE / AGENT, folder / CACHE, folder, folder.parent):
+                for empty in (folder / CACHE, folder, folder.parent):
                     with contextlib.suppress(OSError):
                         empty.rmdir()
         self._whole = not self._stopped and not any(item.passing for item in (*items, *pages))

@@ -20,7 +20,7 @@ import yaml
 
 from textmill.errors import InputError, SettingsError
 from textmill.settings import Settings, setting
-from textmill.sources import BadItem, open_source, without_secrets
+from textmill.sources import BadItem, Item, Source, open_source, without_secrets
 from textmill.sources.guarded_http import Guard, Limits, clean_url, user_agent
 
 MOST = 4 << 20  # bytes of a description
@@ -136,28 +136,41 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
 
 def _read(place: str) -> tuple[str, str]:
     """The text of one file at any address that is not described itself, and its label."""
-    if re.match(r"[a-z]+:(?!//)", place):
-        raise InputError(f"{place!r} is described itself; name a file.")
-    opened = open_source(place, max_bytes=MOST)
-    items = opened.items()
+    opened, items = _listed(place)
     if len(items) != 1 or not items[0].alone:
         raise InputError(f"{without_secrets(place)} is not one file; name the description itself.")
-    try:
-        if items[0].problem:
-            raise BadItem(items[0].problem)
-        with items[0].open() as file:
-            data = file.read(MOST + 1)
-        if len(data) > MOST:
-            raise BadItem(f"larger than {MOST:,} bytes")
-        return data.decode("utf-8-sig"), opened.label
-    except UnicodeDecodeError:
-        raise SettingsError(f"{opened.label} is not UTF-8 text.") from None
-    except (BadItem, OSError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise SettingsError(f"{opened.label} cannot be read: {reason}.") from None
+    return _text(items[0], opened.label), opened.label
 
 
 def read_lines(place: str) -> list[str]:
-    """The lines of a file at any address; empty lines and comments, `# …` with a space, do not count."""
-    lines = (line.strip() for line in _read(place)[0].splitlines())
+    """The lines of a file at any address, or of all files of a folder or glob there, by name. Empty lines and comments,
+    `# …` with a space, do not count."""
+    opened, items = _listed(place)
+    lines: list[str] = []
+    for item in sorted(items, key=lambda item: item.name):
+        lines += _text(item, opened.label if item.alone else item.name).splitlines()
+    lines = [line.strip() for line in lines]
     return [line for line in lines if line and line != "#" and not line.startswith("# ")]
+
+
+def _listed(place: str) -> tuple[Source, list[Item]]:
+    if re.match(r"[a-z]+:(?!//)", place):
+        raise InputError(f"{place!r} is described itself; name a file.")
+    opened = open_source(place, max_bytes=MOST)
+    return opened, opened.items()
+
+
+def _text(item: Item, label: str) -> str:
+    try:
+        if item.problem:
+            raise BadItem(item.problem)
+        with item.open() as file:
+            data = file.read(MOST + 1)
+        if len(data) > MOST:
+            raise BadItem(f"larger than {MOST:,} bytes")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{label} is not UTF-8 text.") from None
+    except (BadItem, OSError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise SettingsError(f"{label} cannot be read: {reason}.") from None

@@ -63,8 +63,6 @@ class FeedsSettings(PoliteSettings):
 class FeedsSource(Source):
     """The entries of one or more feeds, one item each, named <feed>/<the entry's own id>."""
 
-    remote = True
-
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
         super().__init__(address, max_bytes=max_bytes, ignore=ignore)
         self.settings, self.label = read_description(

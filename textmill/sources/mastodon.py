@@ -16,6 +16,7 @@ from textmill.sources.post_html import post_text
 from textmill.sources.social import Page, Post, SocialSource, by_number
 
 PAGE = 40  # posts an answer has at most
+ACCOUNT = re.compile(r"@([\w.-]+)(?:@([\w.:-]+))?")
 
 
 class MastodonSource(SocialSource):
@@ -24,9 +25,14 @@ class MastodonSource(SocialSource):
     SERVER = "https://mastodon.social"
     KEY = "give an access token of the server in the environment variable MASTODON_ACCESS_TOKEN"
 
+    def terms(self, query: str) -> str:
+        """A server's rules and terms."""
+        account = ACCOUNT.fullmatch(query)
+        return f"{self._at(account[2] if account else '')}/about"
+
     def page(self, query: str, since: str, position: str | None) -> Page:
         bounds = {"max_id": position, "since_id": since[3:] or None, "limit": PAGE}
-        account = re.fullmatch(r"@([\w.-]+)(?:@([\w.:-]+))?", query)
+        account = ACCOUNT.fullmatch(query)
         tag = re.fullmatch(r"#(\w+)", query)
         if account:
             client = self._client(account[2] or "")
@@ -61,11 +67,15 @@ class MastodonSource(SocialSource):
             known[name] = str(client.account_lookup(name).id)
         return known[name]
 
+    def _at(self, host: str | None) -> str:
+        """The server of an account; `server` where none is named."""
+        return f"https://{host}" if host and host != self.server.partition("://")[2] else self.server
+
     def _client(self, host: str = "") -> Any:
         """A client of one server. Only that of `server` has the token."""
         from mastodon import Mastodon
 
-        server = f"https://{host}" if host and host != self.server.partition("://")[2] else self.server
+        server = self._at(host)
         if server not in self._clients:
             token = self.secret("MASTODON_ACCESS_TOKEN") if server == self.server else []
             self._clients[server] = Mastodon(

@@ -133,8 +133,6 @@ class _Listed:
 class MediaWikiSource(Source):
     """The pages of a description, one item each, named by the title that was asked for."""
 
-    remote = True
-
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
         super().__init__(address, max_bytes=max_bytes, ignore=ignore)
         self.settings, self.label = read_description(MediaWikiSettings, address, url=_from_address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from textmill.errors import InputError, MachineError
@@ -10,6 +11,7 @@ from textmill.sources import Item, Source
 from textmill.sources.local import LocalSource
 
 PACKAGE = Path(__file__).parents[1]
+TERMS = "CC0 1.0"
 
 
 class SampleSource(Source):
@@ -26,7 +28,7 @@ class SampleSource(Source):
         self._folder = LocalSource(str(samples / name), max_bytes=max_bytes)
 
     def items(self) -> list[Item]:
-        return self._folder.items()
+        return [dataclasses.replace(item, terms=TERMS) for item in self._folder.items()]
 
 
 def _samples() -> Path:

@@ -1,12 +1,12 @@
 """What the sources of posts share: queries, what is kept of each from run to run, and errors in one line.
 
-    mastodon:queries.txt                                a query a line; all of them are asked
+    mastodon:queries.txt                                a query a line; all of them are asked; queries/ is all its files
     x:{queries_file: queries.txt, replies: true}        with settings
     bluesky:{queries: ["@jo.bsky.social", "#bread"]}    in place
 
 A query is one item of the corpus, named like it; a post is one document. `@name` is an account, `#word` a hashtag,
 anything else a search. A service is asked for what is newer than the newest post of the last time; what came is kept
-page by page in the corpus' hidden folder, so that a run that is killed, or told to wait too long, goes on where it
+page by page beside the corpus' shards, so that a run that is killed, or told to wait too long, goes on where it
 was. Posts that were deleted since stay in the corpus until it is made anew.
 
 Tokens come from the environment and are sent to the service alone, over https. A subclass knows one service.
@@ -43,7 +43,7 @@ class SocialSettings(PoliteSettings):
     """What the description of a source of posts may say."""
 
     queries: list = setting([], "What to collect: @account, #hashtag, or words to search for.")
-    queries_file: str = setting("", "A file with one query a line; lines that begin with '# ' do not count.")
+    queries_file: str = setting("", "A file with one query a line, or a folder of such; '# …' is a comment.")
     server: str = setting("", "The address of the service, https://…, where it is not the usual one.")
     replies: bool = setting(False, "Take replies to other posts too.")
     reposts: bool = setting(False, "Take reposts (boosts) too: other people's words.")
@@ -98,10 +98,13 @@ def by_number(identity: str) -> str:
     return f"{len(identity):03}{identity}"
 
 
+class KeyWanted(Unreachable):
+    """The service wants a key, or another one, for this query; others may do without."""
+
+
 class SocialSource(Source):
     """Posts of one service by queries, an item a query."""
 
-    remote = True
     SETTINGS: ClassVar[type[SocialSettings]] = SocialSettings
     SERVER: ClassVar[str]  # where nothing else is said
     KEY: ClassVar[str]  # how the user gets a token and where it goes, as a clause for an error
@@ -109,22 +112,31 @@ class SocialSource(Source):
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
         super().__init__(address, max_bytes=max_bytes, ignore=ignore)
         scheme, _, place = address.partition(":")
-        if place.endswith(".txt") and "\n" not in place:
+        if place.strip().endswith((".txt", "/")) and "\n" not in place:
             address = f"{scheme}:{json.dumps({'queries_file': place.strip()})}"
         self.settings, self.label = read_description(
             self.SETTINGS, address, url=lambda url: {"queries_file": url}
         )
         if self.settings.queries_file:
-            self.label = f"{scheme}:{without_secrets(self.settings.queries_file).rpartition('/')[2]}"
+            self.label = (
+                f"{scheme}:{without_secrets(self.settings.queries_file).rstrip('/').rpartition('/')[2]}"
+            )
         self.queries = self.settings.asked()
         self.server = (self.settings.server or self.SERVER).rstrip("/")
         self._status = 0  # of the last answer
         self._said = ""  # what the last answer said of its error
+        self._asked = 0
+        self._refused: list[str] = []  # a line for each query that wants a key
+        self._kept_on: list[str] = []  # those of them whose posts are here from before
 
     @abc.abstractmethod
     def page(self, query: str, since: str, position: str | None) -> Page:
         """Posts older than `position` (None: the newest) and newer than `since` ("": all), as far as the service can
         tell; older ones may be among them."""
+
+    @abc.abstractmethod
+    def terms(self, query: str) -> str:
+        """Where the terms stand under which the service gives out what a query finds."""
 
     def items(self) -> list[Item]:
         names: dict[str, str] = {}
@@ -136,7 +148,13 @@ class SocialSource(Source):
                 )
             names[name] = query
         return [
-            Item(name, functools.partial(self._open, query), source=f"{self.server} {query}", kind=DOCUMENTS)
+            Item(
+                name,
+                functools.partial(self._open, query),
+                source=f"{self.server} {query}",
+                kind=DOCUMENTS,
+                terms=self.terms(query),
+            )
             for name, query in names.items()
         ]
 
@@ -145,15 +163,29 @@ class SocialSource(Source):
             k: v for k, v in self.settings.changed().items() if k != "queries"
         }
 
+    def taken(self) -> None:
+        """Some queries may want a key that is not there; when all of them do, that is the run's error."""
+        if self._refused and len(self._refused) == self._asked:
+            raise InputError(f"{self.label}: {self._refused[0]}.")
+        for line in self._kept_on:
+            log.warning("%s; its posts of earlier runs stay", line)
+
     def _open(self, query: str) -> IO[bytes]:
+        self._asked += 1
         kept = Kept(self.work and self.work / self._place(query))
         try:
             with self.asking(query):
                 self._fetch(query, kept)
         except Unreachable as error:
+            line = f"{query}: {error.reason}"
+            wants_key = isinstance(error, KeyWanted)
+            self._refused += [line] * wants_key
             if not kept.posts:
                 raise
-            log.warning("%s: %s; what came so far is taken, and the next run goes on", query, error.reason)
+            if wants_key:
+                self._kept_on.append(line)
+            else:
+                log.warning("%s; what came so far is taken, and the next run goes on", line)
         return spool(self._documents(kept), self.max_bytes)
 
     def _place(self, query: str) -> str:
@@ -225,9 +257,10 @@ class SocialSource(Source):
 
     def _heard(self, response: Any, **_: Any) -> None:
         self._status, self._said = response.status_code, ""
-        if not response.ok:
-            with contextlib.suppress(ValueError, AttributeError):
-                self._said = _message(response.json())
+        if response.ok and b'"errors"' not in response.content[:2000]:
+            return
+        with contextlib.suppress(ValueError, AttributeError):
+            self._said = _message(response.json())
 
     @contextlib.contextmanager
     def asking(self, query: str) -> Iterator[None]:
@@ -249,7 +282,7 @@ class SocialSource(Source):
         host, status = host_of(self.server), self._status
         said = f" ({self._said})" if self._said else ""
         if status in (401, 402, 403):
-            return InputError(f"{self.label}: {host} answered {status}{said} to {query!r}; {self.KEY}.")
+            return KeyWanted(f"{host} answered {status}{said}; {self.KEY}")
         if status in (404, 410):
             return BadItem(f"{host} knows no {query}{said}")
         if status == 429:
@@ -258,11 +291,16 @@ class SocialSource(Source):
             return Unreachable(f"{host}: {f'answered {status}' if status else _first_line(error)}")
         if status >= 400:
             return BadItem(f"{host} answered {status}{said}")
+        if said:  # X answers 200 where it knows an account no more
+            return BadItem(f"{host} knows no {query}{said}")
         return BadItem(f"{host} gave an answer that is not understood ({_first_line(error)})")
 
 
 def _message(value: Any) -> str:
-    """The words in an error's JSON: Mastodon's `error`, the AT protocol's `message`, X's `detail` or `title`."""
+    """The words in an error's JSON: Mastodon's `error`, the AT protocol's `message`, X's `detail` or `title`, which may
+    stand below `errors`."""
+    if not value.get("data") and isinstance(value.get("errors"), list) and value["errors"]:
+        value = value["errors"][0]
     names = ("detail", "message", "error_description", "error", "title")
     found = next((value[name] for name in names if isinstance(value.get(name), str) and value[name]), "")
     return " ".join(found.split())[:200]

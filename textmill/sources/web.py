@@ -23,8 +23,6 @@ WAIT = 1.0  # seconds before the second attempt, twice as long before the third
 class WebSource(Source):
     """A URL. Its name is the last part of the path; the query is used, but neither shown nor kept."""
 
-    remote = True
-
     def __init__(self, address: str, *, max_bytes: int, ignore: Path | None = None) -> None:
         super().__init__(address, max_bytes=max_bytes, ignore=ignore)
         self.label = without_secrets(address)

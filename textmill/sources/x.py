@@ -14,10 +14,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from textmill.errors import InputError
 from textmill.settings import setting
 from textmill.sources import BadItem
-from textmill.sources.social import Page, Post, SocialSettings, SocialSource, by_number
+from textmill.sources.social import KeyWanted, Page, Post, SocialSettings, SocialSource, by_number
 
 PAGE = 100  # posts an answer has at most
 RECENT = 6.9 * 86400  # seconds that a search reaches back, and a little less
@@ -46,6 +45,9 @@ class XSource(SocialSource):
         super().__init__(address, **options)
         self._made: Any = None
         self._accounts: dict[str, str] = {}
+
+    def terms(self, query: str) -> str:
+        return "https://developer.x.com/en/developer-terms/agreement-and-policy"
 
     def page(self, query: str, since: str, position: str | None) -> Page:
         client = self._client()
@@ -93,7 +95,7 @@ class XSource(SocialSource):
         if self._made is None:
             token = self.secret("X_BEARER_TOKEN")
             if not token:
-                raise InputError(f"{self.label}: {self.KEY}.")
+                raise KeyWanted(self.KEY)
             self._made = Client(base_url=self.server, bearer_token=token[0])
             self._made.session = self.session()
         return self._made

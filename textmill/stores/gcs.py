@@ -50,7 +50,7 @@ class GCSStore(Store):
             if os.environ.get("STORAGE_EMULATOR_HOST"):
                 from google.auth.credentials import AnonymousCredentials
 
-                client = storage.Client(project="none", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+                client = storage.Client(project="none", credentials=AnonymousCredentials())
             else:
                 client = storage.Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT", "none"))
         self._client, self._bucket = client, client.bucket(bucket)

@@ -14,7 +14,7 @@ from textmill.tokenizers.char import CharTokenizer
 from textmill.tokenizers.folder import digest, read_details
 from textmill.tokenizers.word import WordTokenizer
 
-__all__ = ["TOKENIZERS", "Ids", "Tokenizer", "digest", "encode_document", "load_tokenizer"]
+__all__ = ["TOKENIZERS", "Ids", "Tokenizer", "digest", "encode_document", "load_tokenizer", "with_end"]
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     "bpe": BPETokenizer,
@@ -38,7 +38,11 @@ def encode_document(tokenizer: Tokenizer, text: str, *, begins: bool = True, end
     """
     if isinstance(tokenizer, BPETokenizer):
         return tokenizer.encode_document(text, begins=begins, ends=ends)
-    ids = tokenizer.encode(text)
+    return with_end(tokenizer, tokenizer.encode(text), ends=ends)
+
+
+def with_end(tokenizer: Tokenizer, ids: Ids, *, ends: bool = True) -> Ids:
+    """The ids of a text and the end of its document, if it has one and does not bring it."""
     end = tokenizer.end_of_document
     if not ends or end is None or end in ids[-2:]:  # marked-up text ends with <eoepisode> and a line feed
         return ids

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -43,12 +44,20 @@ class CharTokenizer:
     @classmethod
     def train(cls, texts: Iterable[str], *, alphabet: str = "text", **_: Any) -> Self:
         """The alphabet of `texts`, or S3's (then `texts` is not read)."""
-        if alphabet == "ascii98":
-            return cls(alphabet, ASCII98)
-        found: set[str] = set()
+        return cls.of_counts({} if alphabet == "ascii98" else cls.count(texts), alphabet=alphabet)
+
+    @classmethod
+    def count(cls, texts: Iterable[str]) -> dict[str, int]:
+        """The texts that have each character."""
+        found: Counter[str] = Counter()
         for text in texts:
-            found.update(text)
-        return cls(alphabet, "".join(sorted(found)))
+            found.update(set(text))
+        return dict(found)
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, int], *, alphabet: str = "text", **_: Any) -> Self:
+        """The alphabet of texts that were counted."""
+        return cls(alphabet, ASCII98 if alphabet == "ascii98" else "".join(sorted(counts)))
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -39,26 +39,38 @@ class WordTokenizer:
         self.newline = newline
         self.size = len(words)
         self.unknown: int | None = self.size - 1
-        self._ids = {word: i for i, word in enumerate(words)}
+        self._ids = _Ids({word: i for i, word in enumerate(words)}, self.size - 1)
         self.end_of_document: int | None = self._ids.get(END_OF_DOCUMENT)
         self._shown = [newline if word == NEWLINE else word for word in words]
 
     @classmethod
     def train(cls, texts: Iterable[str], *, minimum_count: int = 2, **_: Any) -> Self:
         """Count the words of `texts`; those rarer than `minimum_count` become <unk>."""
+        return cls.of_counts(cls.count(texts), minimum_count=minimum_count)
+
+    @classmethod
+    def count(cls, texts: Iterable[str]) -> dict[str, int]:
+        """How often each word stands in `texts`; below a line feed, how many texts bring the token <eos>."""
         counts: Counter[str] = Counter()
-        newline = "\n"
+        brought = 0
         for text in texts:
             counts.update(_words(text))
-            if newline == "\n" and NEWLINE in text:
-                newline = NEWLINE
-        del counts[UNKNOWN]
-        kept = [(-n, word) for word, n in counts.items() if n >= minimum_count or word == NEWLINE]
+            brought += brings_newline(text)
+        return counted(counts, brought)
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, int], *, minimum_count: int = 2, **_: Any) -> Self:
+        """The words of texts that were counted."""
+        own = (UNKNOWN, "\n")
+        words = ((word, n) for word, n in counts.items() if n and word not in own)
+        kept = [(-n, word) for word, n in words if n >= minimum_count or word == NEWLINE]
         if not any(word != NEWLINE for _, word in kept):
+            total = sum(n for word, n in counts.items() if word not in own)
             raise InputError(
-                f"no word stands {minimum_count} times in the training text ({sum(counts.values()):,} words); "
+                f"no word stands {minimum_count} times in the training text ({total:,} words); "
                 "lower minimum_count or add text."
             )
+        newline = NEWLINE if counts.get("\n") else "\n"
         return cls([word for _, word in sorted(kept)] + [UNKNOWN], newline)
 
     @classmethod
@@ -80,8 +92,7 @@ class WordTokenizer:
         write_json(folder / "id_to_word.json", {str(i): word for i, word in enumerate(self.words)})
 
     def encode(self, text: str) -> Ids:
-        get, unknown = self._ids.get, self.unknown
-        return np.fromiter((get(word, unknown) for word in _words(text)), dtype=np.int32)
+        return self.ids_of(_words(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         shown, parts, space = self._shown, [], ""
@@ -91,8 +102,58 @@ class WordTokenizer:
             space = "" if word == "\n" else " "
         return "".join(parts)
 
+    def ids_of(self, words: Iterable[str]) -> Ids:
+        """The id of each word."""
+        return np.fromiter(map(self._ids.__getitem__, words), dtype=np.int32)
+
     def pieces(self, text: str) -> Iterable[str]:
         return _words(text)
+
+
+def brings_newline(text: str) -> bool:
+    """Has the text the token <eos> itself?"""
+    return NEWLINE in text
+
+
+def counted(counts: Mapping[str, int], brought: int) -> dict[str, int]:
+    """What `WordTokenizer.count` says; `brought`: how many of the texts bring <eos>."""
+    return {**counts, "\n": brought} if brought else dict(counts)
+
+
+class WordNumbers:
+    """Numbers words as they come: a text is taken apart once, to be counted and to become ids later."""
+
+    def __init__(self) -> None:
+        self._numbers = _Numbers()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def words(self) -> list[str]:
+        """The words, each at its number."""
+        return list(self._numbers)
+
+    def of(self, text: str) -> Ids:
+        """The numbers of a text's words."""
+        return np.fromiter(map(self._numbers.__getitem__, _words(text)), dtype=np.int32)
+
+
+class _Numbers(dict[str, int]):
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
+
+
+class _Ids(dict[str, int]):
+    """Words and their ids; a word that is not there has the unknown's."""
+
+    def __init__(self, ids: dict[str, int], unknown: int) -> None:
+        super().__init__(ids)
+        self._unknown = unknown
+
+    def __missing__(self, word: str) -> int:
+        return self._unknown
 
 
 def _words(text: str) -> Iterator[str]:

@@ -100,7 +100,6 @@ class DumpSource(Source):
         FORMATS[self.format].check(without_secrets(address))
         self._inner = open_source(place, max_bytes=max_bytes, ignore=ignore)
         self.label = f"{self.format}:{self._inner.label}"
-        self.remote = self._inner.remote
 
     def items(self) -> list[Item]:
         self._inner.tick = self.tick

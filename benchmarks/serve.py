@@ -1,0 +1,298 @@
+"""The service with GPT-2 124M, against S5's design and Hugging Face's server: same weights, same machine.
+
+    python -m benchmarks.serve [--sides NAME ...] [--levels 1 3 10 30 100] [--out FILE.json]
+
+Each side is a server; at each level so many clients ask for texts of 40 tokens, streamed where the side can. A level
+ends after --seconds; a request that is not over by then counts with the time that it has waited. With --keep what FILE
+holds of other sides and levels stays, so that the benchmark can be run in pieces. S5's design is Flask and
+gpt-2-simple, reloaded for each request; Hugging Face's is `transformers serve`, plain and with its continuous batching.
+The bars: 10 times S5's throughput at 10 clients, and at each level a better p95 than the others.
+
+    python -m benchmarks.serve --own
+
+The service against the generator that it is made of: a lone request, and 30 at once. Exit status 1 when a bar is
+missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import PEERS, ROOT, Report, Side, machine, measure, peer_python, rows
+from benchmarks.serving_load import Seen, Target, load, summary
+
+PACKAGES = ["torch", "transformers[serving]"]
+LENGTH = 40
+LEVELS = (1, 3, 10, 30, 100)
+THROUGHPUT_BAR = 10.0  # times S5's, at 10 clients
+LONE_BAR, MANY_BAR = 0.9, 0.8  # of the plain generator's speed: one request, 30 at once
+MODELS = PEERS / "served"
+PATIENCE = 600.0  # seconds for a server to start
+TEXT = "the wheel turns and the river runs below the mill while nobody looks at the moon"
+
+
+def prompts(number: int) -> list[str]:
+    """Prompts of four to eleven words."""
+    words = itertools.cycle(TEXT.split())
+    return [" ".join(itertools.islice(words, 4 + n % 8)) for n in range(number)]
+
+
+# --- the weights, as each side reads them ---
+
+
+def prepare() -> None:
+    """GPT-2 124M with random weights: a checkpoint, and the same for Hugging Face and for gpt-2-simple."""
+    if (MODELS / "done").exists():
+        return
+    from textmill.checkpoint import save_model
+    from textmill.exporting import export_model
+    from textmill.models.gpt2 import GPT2Config, init
+    from textmill.tokenizers.bpe import LETTERS, BPETokenizer
+
+    config = GPT2Config.of(vocabulary_size=50257)
+    merges = itertools.islice(itertools.product(LETTERS, repeat=2), config.vocabulary_size - len(LETTERS) - 1)
+    checkpoint = MODELS / "checkpoint"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    said = {"model": "gpt2", "preset": "124M", "config": config.as_dict(), "render": ""}
+    save_model(checkpoint, init(config, 0), said, {"step": 1}, BPETokenizer.of(merges), {"dataset": "0" * 64})
+    export_model(checkpoint, "huggingface", MODELS / "huggingface")
+    export_model(checkpoint, "openai", MODELS / "s5" / "checkpoint" / "run1")
+    (MODELS / "done").write_text("")
+
+
+# --- the sides ---
+
+
+def textmill(port: int) -> tuple[list[str], Target]:
+    """textmill serve."""
+    command = [sys.executable, "-m", "textmill.cli", "serve", str(MODELS / "checkpoint"), "--port", str(port)]
+    body = {"max_tokens": LENGTH, "stream": True, "stop_at_end": False}
+    return command, Target(port, "/v1/completions", body)
+
+
+def huggingface(port: int, *options: str) -> tuple[list[str], Target]:
+    """transformers serve."""
+    python = Path(peer_python("transformers_serve", PACKAGES))
+    model = str(MODELS / "huggingface")
+    command = [
+        str(python.parent / "transformers"),
+        "serve",
+        model,
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+    ]
+    body = {"model": model, "max_tokens": LENGTH, "stream": True, "temperature": 1.0}
+    return [*command, "--device", "cpu", *options], Target(port, "/v1/completions", body)
+
+
+def s5(port: int) -> tuple[list[str], Target]:
+    """Flask and gpt-2-simple."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "peers" / "s5_server.py"), str(port), str(LENGTH)]
+    return command, Target(port, "/?callback=show&sample=", None)
+
+
+SIDES: dict[str, Callable[[int], tuple[list[str], Target]]] = {
+    "textmill": textmill,
+    "transformers serve": huggingface,
+    "transformers serve bf16": lambda port: huggingface(port, "--dtype", "bfloat16"),
+    "transformers serve batching": lambda port: huggingface(port, "--continuous-batching"),
+    "S5": s5,
+}
+
+
+@contextlib.contextmanager
+def served(name: str) -> Iterator[Target]:
+    """The side's server, once it has answered a first request."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command, target = SIDES[name](port)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, cwd=MODELS / "s5", env=environment, stdout=said, stderr=said)
+        try:
+            end = time.monotonic() + PATIENCE
+            while True:
+                with contextlib.suppress(OSError, RuntimeError):
+                    asyncio.run(load(target, prompts(2), 2, PATIENCE))
+                    break
+                if process.poll() is not None or time.monotonic() > end:
+                    said.seek(0)
+                    tail = said.read()[-1500:].decode(errors="replace")
+                    raise RuntimeError(f"{name} does not start: {' '.join(command)}\n{tail}")
+                time.sleep(0.5)
+            yield target
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
+            process.wait()
+
+
+def run(
+    name: str, levels: Sequence[int], seconds: float, per_client: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """One side: each level with what was seen."""
+    with served(name) as target:
+        for clients in levels:
+            number = max(clients * per_client, 6)
+            seen: list[Seen]
+            seen, passed = asyncio.run(load(target, prompts(number), clients, seconds))
+            made = summary(seen, passed, LENGTH)
+            print(f"{name}, {clients} clients: {_line(made)}", file=sys.stderr, flush=True)
+            yield clients, made
+
+
+def _line(made: dict[str, Any]) -> str:
+    times = ", ".join(
+        f"{kind} {made[kind]['p50']:.3f}/{made[kind]['p95']:.3f}/{made[kind]['p99']:.3f}"
+        for kind in ("first", "between", "total")
+    )
+    over = f"{made['whole']} of {made['requests']} requests"
+    return f"{made['tokens_per_second']:.1f} tokens/s, {over}; s p50/p95/p99: {times}"
+
+
+# --- the service against its own generator ---
+
+
+def own(arguments: argparse.Namespace) -> Report:
+    """A lone request and 30 at once, windows in alternation."""
+    report = Report("The service against the generator that it is made of")
+    module = "benchmarks.peers.textmill_serving"
+    for batch in arguments.batches:
+        bar = LONE_BAR if batch == 1 else MANY_BAR
+        sides = [
+            Side(
+                way, [sys.executable, "-m", module, way, str(MODELS / "checkpoint"), str(batch), str(LENGTH)]
+            )
+            for way in ("generator", "service")
+        ]
+        found = rows(measure(sides, rounds=arguments.rounds, seconds=arguments.seconds), "generator")
+        report.table(f"{batch} at once", "tokens/s", found, "generator")
+        ratio = next(row.ratio for row in found if row.name == "service")
+        report.check(f"{batch} at once, x generator", ratio, bar)
+    return report
+
+
+# --- the report ---
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The tables, one a level."""
+    lines = []
+    levels = sorted({int(level) for side in results.values() for level in side})
+    for level in levels:
+        lines += [
+            f"### {level} clients\n",
+            "| side | tokens/s | requests | first piece p50 / p95 / p99, s | between pieces, s | in all, s |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, found in results.items():
+            if str(level) in found:
+                made = found[str(level)]
+                cells = [
+                    " / ".join(f"{made[kind][p]:.3f}" for p in ("p50", "p95", "p99"))
+                    for kind in ("first", "between", "total")
+                ]
+                over = f"{made['whole']} of {made['requests']}"
+                lines.append(f"| {name} | {made['tokens_per_second']:.1f} | {over} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The bars that can be looked at with these results."""
+    found = []
+    ours = results.get("textmill", {})
+    if "10" in ours and "10" in results.get("S5", {}):
+        ratio = ours["10"]["tokens_per_second"] / max(results["S5"]["10"]["tokens_per_second"], 1e-9)
+        what = "throughput at 10 clients, x S5"
+        found.append({"what": what, "value": ratio, "bar": THROUGHPUT_BAR, "met": ratio >= THROUGHPUT_BAR})
+    for level, made in ours.items():
+        for name, theirs in results.items():
+            if name == "textmill" or level not in theirs:
+                continue
+            for kind in ("first", "total"):
+                ratio = theirs[level][kind]["p95"] / made[kind]["p95"]
+                what = f"p95 {kind} at {level} clients, {name} / textmill"
+                found.append({"what": what, "value": ratio, "bar": 1.0, "met": ratio >= 1.0})
+    return found
+
+
+def _keep(out: Path | None, results: dict[str, Any]) -> None:
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        value = {
+            "title": "Serving GPT-2 124M",
+            "machine": machine(),
+            "results": results,
+            "checks": checks(results),
+        }
+        out.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sides", nargs="*", choices=list(SIDES), default=list(SIDES))
+    parser.add_argument("--levels", nargs="*", type=int, default=list(LEVELS))
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, help="most of one level; windows with --own: 5"
+    )
+    parser.add_argument("--per-client", type=int, default=2, help="requests of each client")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keep", action="store_true", help="keep what FILE holds of other sides and levels")
+    parser.add_argument("--own", action="store_true")
+    parser.add_argument(
+        "--batches", nargs="*", type=int, default=[1, 30], help="requests at once, with --own"
+    )
+    parser.add_argument(
+        "--model", type=Path, default=MODELS / "checkpoint", help="the checkpoint, with --own"
+    )
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    prepare()
+    if arguments.own:
+        arguments.seconds = min(arguments.seconds, 5.0)
+        report = own(arguments)
+        report.write(arguments.out)
+        return 0 if all(check["met"] for check in report.checks) else 1
+    results: dict[str, Any] = {}
+    if arguments.keep and arguments.out is not None and arguments.out.exists():
+        results = json.loads(arguments.out.read_text(encoding="utf-8"))["results"]
+    for name in arguments.sides:
+        per_client = 1 if name == "S5" else arguments.per_client
+        try:
+            for clients, made in run(name, arguments.levels, arguments.seconds, per_client):
+                results.setdefault(name, {})[str(clients)] = made
+                _keep(arguments.out, results)  # a run that is stopped has measured something
+        except RuntimeError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    found = checks(results)
+    print(markdown(results))
+    for check in found:
+        print(
+            f"- {check['what']}: {check['value']:.3g} >= {check['bar']:g}: {'met' if check['met'] else 'MISSED'}"
+        )
+    return 0 if all(check["met"] for check in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

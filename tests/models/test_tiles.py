@@ -1,0 +1,135 @@
+"""Products in panels: equal to NumPy's, and a row's bits do not depend on the rows beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from textmill.models.tiles import (
+    KINDS,
+    WIDTH,
+    aligned,
+    compiled,
+    exponential,
+    multiply,
+    narrow,
+    packed,
+    widen,
+)
+
+
+def as_kept(values: np.ndarray, kind: str) -> np.ndarray:
+    return values if kind == "float32" else values.astype(ml_dtypes.bfloat16).view(np.uint16)
+
+
+def as_float(kept: np.ndarray) -> np.ndarray:
+    return kept if kept.dtype == np.float32 else kept.view(ml_dtypes.bfloat16).astype(np.float32)
+
+
+def left(rows: int, inputs: int, kind: str) -> np.ndarray:
+    """A left side [rows, inputs], padded to pairs."""
+    drawn = np.random.default_rng(1).uniform(-1, 1, (rows, inputs)).astype(np.float32)
+    x = aligned((rows, inputs + inputs % 2), KINDS[kind])
+    x[:, :inputs] = as_kept(drawn, kind)
+    return x
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("inputs", [1, 2, 31, 100])
+def test_products_are_those_of_numpy(kind: str, inputs: int) -> None:
+    columns = 2 * WIDTH - 5
+    matrices = np.random.default_rng(0).uniform(-1, 1, (2, inputs, columns)).astype(np.float32)
+    panels = packed(matrices, kind)
+    x = left(14, inputs, kind)
+    x = x if kind == "bfloat16" else np.ascontiguousarray(x[:, :inputs])
+    expected = as_float(x[:, :inputs]).astype(np.float64) @ as_float(as_kept(matrices[1], kind)).astype(
+        np.float64
+    )
+    for rows in range(1, 15):
+        out = np.full((14, panels.shape[1] * WIDTH), 7, np.float32)
+        for panel in range(panels.shape[1]):
+            multiply(x, rows, panels[1, panel], out[:, panel * WIDTH : (panel + 1) * WIDTH])
+        np.testing.assert_allclose(out[:rows, :columns], expected[:rows], atol=1e-5)
+        assert (out[:rows, columns:] == 0).all(), "padding"
+        assert (out[rows:] == 7).all(), "no other row is written"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_has_the_same_bits_beside_any_others(kind: str) -> None:
+    matrix = np.random.default_rng(0).standard_normal((300, WIDTH)).astype(np.float32)
+    [[panel]] = packed([matrix], kind)
+    x, whole, alone = left(13, 300, kind), np.zeros((13, WIDTH), np.float32), np.zeros((1, WIDTH), np.float32)
+    multiply(x, 13, panel, whole)
+    for row in range(13):
+        multiply(x[row:], 1, panel, alone)
+        assert (alone[0] == whole[row]).all()
+
+
+def test_numbers_are_narrowed_to_the_nearest() -> None:
+    @compiled
+    def all_of(values: np.ndarray, into: np.ndarray, back: np.ndarray) -> None:
+        for i in range(len(values)):
+            into[i] = narrow(values[i], into[i])
+            back[i] = widen(into[i])
+
+    bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
+    drawn = bits.view(np.float32)
+    ties = [0, -0.0, 1.00390625, 1.01171875]
+    values = np.append(drawn[np.isfinite(drawn)], ties).astype(np.float32)
+    into, back = np.zeros(len(values), np.uint16), np.zeros(len(values), np.float32)
+    all_of(values, into, back)
+    assert (into == values.astype(ml_dtypes.bfloat16).view(np.uint16)).all()
+    assert (back.view(np.uint32) == into.astype(np.uint32) << 16).all()
+    exact = np.zeros(len(values), np.float32)
+    all_of(values, exact, back)
+    assert (exact == values).all()
+
+
+def test_exponential() -> None:
+    @compiled
+    def all_of(values: np.ndarray, into: np.ndarray) -> None:
+        for i in range(len(values)):
+            into[i] = exponential(values[i])
+
+    values = np.append(np.linspace(-86.9, 0, 100_001), [-88, -1e30, -np.inf]).astype(np.float32)
+    into = np.zeros(len(values), np.float32)
+    all_of(values, into)
+    np.testing.assert_allclose(into[:-3], np.exp(values[:-3].astype(np.float64)), rtol=3e-7)
+    assert into[100_000:].tolist() == [1, 0, 0, 0]
+
+
+KEPT = """
+from textmill.models.tiles import kept
+
+@kept
+def twice(x):
+    return 2 * x
+
+print(twice(3), sum(twice.stats.cache_hits.values()) if hasattr(twice, "stats") else 0)
+"""
+
+
+def test_kernels_are_kept_for_the_next_process_where_there_is_a_place(tmp_path: Path) -> None:
+    script = tmp_path / "small.py"
+    script.write_text(KEPT)
+
+    def run(place: Path) -> str:
+        made = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "XDG_CACHE_HOME": str(place), "PYTHONPATH": os.getcwd()},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return made.stdout.strip()
+
+    assert [run(tmp_path / "cache"), run(tmp_path / "cache")] == ["6 0", "6 1"]
+    assert run(script) == "6 0", "a file is no place"

@@ -1,0 +1,101 @@
+"""Fast decoding of the recurrent family on a CPU: `CPUDecoder` and its `Pool`, over the kernels of rnn_kernels.py.
+
+A `Pool` holds the state of its slots. `run` takes the next tokens to feed in each slot (forced, as in a prompt) and a
+uniform number for each token to be drawn, and returns what was fed or drawn with the model's log probability of it.
+Slots are independent: each can start, read its prompt and draw at its own time (continuous batching).
+
+A text's bits depend on its own tokens alone: every sum of a slot has one order, whatever the number of slots and
+threads (tiles.py). Knows nothing of tokenizers and text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from textmill.models import rnn_kernels as kernels
+from textmill.models.decoding import choose_precision
+from textmill.models.draw_kernels import drawing
+from textmill.models.rnn import RNNConfig
+from textmill.models.team import Team
+from textmill.sample import Controls, Floats
+
+Ids = npt.NDArray[np.int32]
+
+CHUNK = 64  # most steps of one call: long enough to hide its cost, short enough to show progress
+LARGEST = 32  # slots of a pool; above the products are no more efficient
+
+
+class CPUDecoder:
+    """A model's weights, laid out for decoding, and its compiled steps.
+
+    `banned` token ids are never drawn (they may be fed). `threads`: by themselves as many as there are cores.
+    """
+
+    def __init__(
+        self,
+        config: RNNConfig,
+        weights: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        precision: str = "auto",
+        banned: tuple[int, ...] = (),
+        threads: int = 0,
+    ) -> None:
+        self.config = config
+        self.precision = choose_precision(precision)
+        self.banned = banned
+        self.team = Team(threads)
+        self._allowed = np.ones(config.vocabulary_size, np.bool_)
+        self._allowed[list(banned)] = False
+        self._steps = kernels.gru_steps if config.cell == "gru" else kernels.lstm_steps
+        self.load(weights)
+
+    def load(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Take other weights of the same configuration; nothing is compiled again."""
+        self._weights = kernels.lay_out(self.config, weights, self.precision)
+
+    def pool(self, rows: int) -> Pool:
+        """A pool of `rows` slots, at most LARGEST."""
+        return Pool(self, max(1, min(rows, LARGEST)))
+
+    def describe(self) -> dict[str, Any]:
+        """What computes, for the log line and the manifest."""
+        return {"backend": f"numba {numba.__version__}", "precision": self.precision, "device": "cpu"}
+
+
+class Pool:
+    """The state of a fixed number of slots."""
+
+    def __init__(self, decoder: CPUDecoder, slots: int) -> None:
+        self.decoder, self.slots = decoder, slots
+        self._state = kernels.new_slots(decoder.config, slots, decoder.team.size, decoder.precision)
+        self._parity = 0
+        self._in_text = np.zeros((slots, decoder.config.vocabulary_size), np.bool_)  # fed, in the text so far
+
+    def rest(self, slot: int) -> None:
+        """What comes back for the slot means nothing until it starts anew. Nothing is saved: all slots are stepped."""
+
+    def run(
+        self, fresh: npt.NDArray[np.bool_], first: Ids, forced: Ids, u: Floats, controls: Controls
+    ) -> tuple[Ids, Floats]:
+        """Go on by len(forced) <= CHUNK steps.
+
+        fresh [S]: slots that start a new text, from a zero state, by feeding `first` [S]; the others feed the token
+        they ended with. forced [N, S]: the token to come, or -1 to draw it with u [N, S].
+        Returns the tokens [N, S] and the model's log probability of each, nats [N, S].
+        """
+        steps, state, team = len(forced), self._state, self.decoder.team
+        assert steps <= CHUNK, steps
+        config = self.decoder.config
+        kernels.empty(state, fresh)
+        self._in_text[fresh] = False
+        state.token[:] = np.where(fresh, first, state.token)
+        drawn = drawing(forced, u, controls, self.decoder._allowed, self._in_text, team.size)
+        one_hot, parity = config.embedding == "one_hot", self._parity if config.cell == "lstm" else 0
+        team.run(self.decoder._steps, self.decoder._weights, state, drawn, steps, parity, one_hot)
+        self._parity = (self._parity + steps) % 2
+        return drawn.tokens, drawn.scores

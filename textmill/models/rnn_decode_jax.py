@@ -1,0 +1,308 @@
+"""Fast decoding of the recurrent family on a GPU: one compiled loop that feeds, steps and samples all slots.
+
+A `Pool` holds the state of its slots. `run` takes the next tokens to feed in each slot (forced, as in a prompt) and a
+uniform number for each token to be drawn, and returns what was fed or drawn with the model's log probability of it.
+Slots are independent: each can start, read its prompt and draw at its own time (continuous batching).
+
+The loop is compiled by XLA through JAX, once for each number of slots and each set of controls in use; weights are its
+arguments, so that new weights need no new compilation. It also runs on a CPU, where rnn_decode_cpu.py is faster.
+
+A text must not depend on how many others are written beside it, but libraries sum a product's row in another order for
+another number of rows: one row is a product of its own kind, so the smallest pool has two slots, and matrices stored by
+row may be cut in other places for many rows than for few, so they are stored by column where that is seen. Nothing
+rests on this being so elsewhere: `_equal` compares the bits of every slot, with the real weights, before a number of
+slots is used.
+
+Knows nothing of tokenizers and text.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from textmill import devices
+from textmill.models.decoding import choose_precision
+from textmill.models.rnn import RNNConfig, state_names
+from textmill.sample import Controls, Floats, Variant, log_probability, next_token
+
+jax = devices.jax()
+jnp, lax, sigmoid = jax.numpy, jax.lax, jax.nn.sigmoid
+
+log = logging.getLogger("textmill.models.rnn_decode_jax")
+
+Ids = npt.NDArray[np.int32]
+Arrays = dict[str, Any]
+
+CHUNK = 64  # most steps of one call: long enough to hide its cost, short enough to show progress
+SMALLEST, LARGEST = 2, 32  # slots of a pool; above 32 the products are no more efficient
+VECTOR = 16  # floats; a product's columns are padded to whole vectors of any CPU
+LONGEST_SUM = 1024  # inputs of one product: libraries cut longer sums in parts
+
+
+class JaxDecoder:
+    """A model's weights, laid out for decoding, and its compiled loops.
+
+    `banned` token ids are never drawn (they may be fed).
+    """
+
+    def __init__(
+        self,
+        config: RNNConfig,
+        weights: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        precision: str = "auto",
+        banned: tuple[int, ...] = (),
+    ) -> None:
+        self.config = config
+        self.precision = choose_precision(precision)
+        self.banned = banned
+        self._loops: dict[tuple[int, Variant], Any] = {}
+        self._safe: dict[int, int] = {}
+        self._by_column = False
+        self.load(weights)
+        if not self._equal(LARGEST):
+            self._by_column = True
+            self.load(weights)
+
+    def load(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Take other weights of the same configuration; nothing is compiled again."""
+        self._weights = weights
+        self._arrays = {name: jnp.asarray(value) for name, value in self._vectors(weights).items()}
+        self._columns: dict[str, int] = {}
+        for name, matrix in _matrices(self.config, weights).items():
+            self._columns[name] = matrix.shape[1]
+            matrix = np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % VECTOR)])
+            laid = matrix.T if self._by_column else matrix
+            self._arrays[name] = jnp.asarray(np.ascontiguousarray(laid)).astype(self.precision)
+
+    def _vectors(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+        """What is added or looked up, kept in float32."""
+        config = self.config
+        one_hot = config.embedding == "one_hot"
+        small = {f"layer{i}/bias": weights[f"layer{i}/bias"] for i in range(one_hot, config.num_layers)}
+        small["output/bias"] = weights["output/bias"]
+        if one_hot:  # its input rows carry the layer's bias
+            return small | {"rows": weights["layer0/input_kernel"] + weights["layer0/bias"]}
+        return small | {"embedding": weights["embedding"]}
+
+    def pool(self, rows: int) -> Pool:
+        """A pool of `rows` slots, within SMALLEST and LARGEST; fewer where more would change a text's bits."""
+        return Pool(self, self._slots_for(max(SMALLEST, min(rows, LARGEST))))
+
+    def describe(self) -> dict[str, Any]:
+        """What computes, for the log line and the manifest."""
+        return {
+            "backend": f"jax {jax.__version__}",
+            "precision": self.precision,
+            "device": devices.jax_platform(),
+        }
+
+    def _multiply(self, arrays: Arrays, x: Any, name: str) -> Any:
+        """x [S, K] times a weight matrix [K, N], summed in float32 -> [S, N]."""
+        matrix = arrays[name]
+        sides = (((1,), (int(self._by_column),)), ((), ()))
+        product = lax.dot_general(x.astype(matrix.dtype), matrix, sides, preferred_element_type=jnp.float32)
+        return product[:, : self._columns[name]]
+
+    # ------------------------------------------------------------------ the model
+
+    def _step(self, arrays: Arrays, token: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """token [S], state in the order of `state_names` -> logits [S, V], state after it. Equations: models/rnn.py."""
+        config = self.config
+        before = dict(zip(state_names(config), state, strict=True))
+        after: dict[str, Any] = {}
+        x = arrays["embedding"][token] if config.embedding == "learned" else None
+        for i in range(config.num_layers):
+            bias = arrays[f"layer{i}/bias"] if x is not None else arrays["rows"][token]
+            h = before[f"layer{i}/h"]
+            if config.cell == "gru":
+                x = self._gru(arrays, i, x, h, bias)
+            else:
+                after[f"layer{i}/c"], x = self._lstm(arrays, i, x, before[f"layer{i}/c"], h, bias)
+            after[f"layer{i}/h"] = x
+        logits = self._multiply(arrays, x, "output") + arrays["output/bias"]
+        return logits, tuple(after[name] for name in state_names(config))
+
+    def _gru(self, arrays: Arrays, i: int, x: Any, h: Any, bias: Any) -> Any:
+        width = 2 * self.config.hidden_size
+        r, u = jnp.split(sigmoid(self._layer(arrays, x, h, f"gates{i}") + bias[..., :width]), 2, axis=-1)
+        candidate = jnp.tanh(self._layer(arrays, x, r * h, f"candidate{i}") + bias[..., width:])
+        return u * h + (1.0 - u) * candidate
+
+    def _lstm(self, arrays: Arrays, i: int, x: Any, c: Any, h: Any, bias: Any) -> tuple[Any, Any]:
+        i_, j, f, o = jnp.split(self._layer(arrays, x, h, f"gates{i}") + bias, 4, axis=-1)
+        c = c * sigmoid(f + self.config.forget_bias) + sigmoid(i_) * jnp.tanh(j)
+        return c, jnp.tanh(c) * sigmoid(o)
+
+    def _layer(self, arrays: Arrays, x: Any, h: Any, name: str) -> Any:
+        """The input x (None: looked up) and the state h [S, H] times their weights."""
+        if x is None:
+            return self._multiply(arrays, h, name)
+        if name in arrays:
+            return self._multiply(arrays, jnp.concatenate([x, h], axis=-1), name)
+        return self._multiply(arrays, x, f"{name}/input") + self._multiply(arrays, h, f"{name}/state")
+
+    # ------------------------------------------------------------------ the loop
+
+    def _loop(self, slots: int, variant: Variant) -> Any:
+        """The compiled loop for this number of slots and these controls."""
+        if (slots, variant) not in self._loops:
+            self._loops[slots, variant] = jax.jit(functools.partial(self._run, slots, variant))
+        return self._loops[slots, variant]
+
+    def _run(
+        self,
+        slots: int,
+        variant: Variant,
+        arrays: Arrays,
+        steps: Any,
+        fresh: Any,
+        token: Any,
+        forced: Any,
+        u: Any,
+        controls: Any,
+        seen: Any,
+        state: Any,
+    ) -> Any:
+        """`steps` of at most CHUNK steps; forced [CHUNK, S] holds ids to feed, or -1 where one is drawn."""
+        allowed = np.zeros(self.config.vocabulary_size, np.float32)
+        allowed[list(self.banned)] = -np.inf
+        keep = jnp.where(fresh, jnp.float32(0), jnp.float32(1))[:, None]
+
+        def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            i, token, tokens, scores, seen, state = carry
+            if variant.penalised:
+                seen = seen.at[jnp.arange(slots), token].set(1.0)
+            logits, state = self._step(arrays, token, state)
+            drawn = next_token(logits + allowed, u[i], controls, seen, variant)
+            token = jnp.where(forced[i] >= 0, forced[i], drawn).astype(jnp.int32)
+            score = log_probability(logits, token)
+            return i + 1, token, tokens.at[i].set(token), scores.at[i].set(score), seen, state
+
+        written = jnp.zeros([CHUNK, slots], jnp.int32), jnp.zeros([CHUNK, slots], jnp.float32)
+        start = (jnp.int32(0), token, *written, keep * seen, tuple(keep * part for part in state))
+        return lax.while_loop(lambda carry: carry[0] < steps, body, start)[2:]
+
+    # ------------------------------------------------------------------ which numbers of slots are safe
+
+    def _slots_for(self, slots: int) -> int:
+        """The largest number of slots up to `slots` at which a text has the same bits as in the smallest pool."""
+        if slots not in self._safe:
+            self._safe[slots] = next(size for size in _candidates(slots) if self._equal(size))
+            if self._safe[slots] < slots:
+                log.info("%d slots would change a text's bits here; using %d", slots, self._safe[slots])
+        return self._safe[slots]
+
+    def _equal(self, slots: int) -> bool:
+        """Whether every slot of every product gives the bits that the smallest number of slots gives."""
+        matrices = _matrices(self.config, self._weights)
+        names = list({matrix.shape: name for name, matrix in matrices.items()}.values())
+        draw = np.random.default_rng(0)
+        one = [draw.uniform(-1, 1, (1, len(matrices[name]))).astype(np.float32) for name in names]
+
+        @jax.jit
+        def products(arrays: Arrays, left: list[Any]) -> list[Any]:
+            return [self._multiply(arrays, x, name) for x, name in zip(left, names, strict=True)]
+
+        few, many = (
+            [np.asarray(out) for out in products(self._arrays, [np.repeat(x, rows, axis=0) for x in one])]
+            for rows in (SMALLEST, slots)
+        )
+        return all((b == a[:1]).all() for a, b in zip(few, many, strict=True))
+
+
+class Pool:
+    """The state of a fixed number of slots."""
+
+    def __init__(self, decoder: JaxDecoder, slots: int) -> None:
+        self.decoder, self.slots = decoder, slots
+        self._next = np.zeros(slots, np.int32)
+        self._state: tuple[Any, ...] = tuple(
+            jnp.zeros((slots, decoder.config.hidden_size), jnp.float32) for _ in state_names(decoder.config)
+        )
+        self._seen: Any = jnp.zeros((slots, 1), jnp.float32)
+        self._forced = np.empty((CHUNK, slots), np.int32)
+        self._u = np.empty((CHUNK, slots), np.float32)
+
+    def rest(self, slot: int) -> None:
+        """What comes back for the slot means nothing until it starts anew. Nothing is saved: all slots are stepped."""
+
+    def run(
+        self, fresh: npt.NDArray[np.bool_], first: Ids, forced: Ids, u: Floats, controls: Controls
+    ) -> tuple[Ids, Floats]:
+        """Go on by len(forced) <= CHUNK steps.
+
+        fresh [S]: slots that start a new text, from a zero state, by feeding `first` [S]; the others feed the token
+        they ended with. forced [N, S]: the token to come, or -1 to draw it with u [N, S].
+        Returns the tokens [N, S] and the model's log probability of each, nats [N, S].
+        """
+        steps = len(forced)
+        assert steps <= CHUNK, steps
+        variant = controls.variant
+        token = np.where(fresh, first, self._next).astype(np.int32)
+        self._forced[:steps], self._u[:steps] = forced, u
+        known, started = len(self.decoder._loops), time.perf_counter()
+        settings = (controls.temperature, controls.top_k, controls.top_p, controls.penalty)
+        with jax.enable_x64(True):  # the sampler's sums
+            tokens, scores, self._seen, self._state = self.decoder._loop(self.slots, variant)(
+                self.decoder._arrays,
+                np.int32(steps),
+                np.asarray(fresh, np.bool_),
+                token,
+                self._forced,
+                self._u,
+                settings,
+                self._seen_for(variant),
+                self._state,
+            )
+        tokens = np.asarray(tokens)[:steps]
+        if len(self.decoder._loops) > known:
+            log.info("compiled for %d slots in %.1f s", self.slots, time.perf_counter() - started)
+        self._next = tokens[-1].copy()
+        return tokens, np.asarray(scores)[:steps]
+
+    def _seen_for(self, variant: Variant) -> Any:
+        """Which tokens each slot's text holds; counted only while some slot is penalised."""
+        width = self.decoder.config.vocabulary_size if variant.penalised else 1
+        if self._seen.shape[1] != width:
+            self._seen = jnp.zeros((self.slots, width), jnp.float32)
+        return self._seen
+
+
+def _matrices(
+    config: RNNConfig, weights: Mapping[str, npt.NDArray[np.float32]]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The matrices [K, N] of the products: input and state of a layer as one where the sum is not too long."""
+    made = {"output": weights["output/kernel"]}
+    width = 2 * config.hidden_size
+    for i in range(config.num_layers):
+        kernel, recurrent = weights[f"layer{i}/input_kernel"], weights[f"layer{i}/recurrent_kernel"]
+        parts = {f"gates{i}": slice(None)}
+        if config.cell == "gru":
+            parts = {f"gates{i}": slice(width), f"candidate{i}": slice(width, None)}
+        for name, columns in parts.items():
+            if i == 0 and config.embedding == "one_hot":
+                made[name] = recurrent[:, columns]
+            elif len(kernel) + len(recurrent) <= LONGEST_SUM:
+                made[name] = np.concatenate([kernel[:, columns], recurrent[:, columns]])
+            else:
+                made[f"{name}/input"], made[f"{name}/state"] = kernel[:, columns], recurrent[:, columns]
+    return made
+
+
+def _candidates(slots: int) -> Iterator[int]:
+    """Numbers of slots to try, best first."""
+    yield slots
+    size = LARGEST
+    while size > SMALLEST:
+        if size < slots:
+            yield size
+        size //= 2
+    yield SMALLEST

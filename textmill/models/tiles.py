@@ -1,0 +1,333 @@
+"""Products of few rows with a large matrix on a CPU, for decoding: compiled by Numba, as fast as memory allows.
+
+A matrix [K, N] is kept in panels of WIDTH columns, each panel read from front to back; `packed` makes them. A tile is
+some rows times one panel, held in registers over the whole sum. Each result is summed over K in one order, whatever
+the number of rows: a row's bits do not depend on the rows beside it. (No library promises that, and XLA's and oneDNN's
+products of one row stream a matrix at half of what memory gives.)
+
+Kinds of matrices: "bfloat16", two rows of K side by side, multiplied by the processor's instruction for pairs where it
+has one; "float32". Left sides are of the same kind (bfloat16 as its bits, uint16), sums are float32.
+
+Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from textmill.devices import cpu_features
+
+WIDE = "avx512f" in cpu_features()
+LANES = 16 if WIDE else 8  # floats of a register
+VECTORS = 4 if WIDE else 2  # registers across a panel
+WIDTH = LANES * VECTORS
+ROWS = 6  # most rows of a tile: with the panel's, as many registers as there are
+PAIRS = WIDE and "avx512_bf16" in cpu_features()  # has the instruction for pairs
+
+KINDS = {"float32": np.float32, "bfloat16": np.uint16}
+
+# Kernels are called from several threads at once and must not hold the interpreter.
+compiled = functools.partial(numba.njit, nogil=True, error_model="numpy", boundscheck=False)
+
+
+def kept(function: Any) -> Any:
+    """Compiled, and kept on disk for the next process where there is a place for it: compiling takes seconds.
+
+    For the function that is called from Python; those that it calls are kept with it. The place goes by the text of
+    all kernels: Numba itself looks only at the file of the one.
+    """
+    place = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "textmill"
+        / f"kernels-{_sources()}"
+    )
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(place)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return compiled(cache=True)(function)
+    except (OSError, RuntimeError):  # nowhere to write
+        return compiled(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+# Sums in any order, but in the same one at each call: vectors of partial sums.
+summing = functools.partial(compiled, fastmath={"reassoc", "contract", "nsz"})
+
+_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+
+
+def pair_of(kind: str) -> int:
+    """How many rows of a matrix lie side by side."""
+    return 4 // np.dtype(KINDS[kind]).itemsize
+
+
+def packed(matrices: Sequence[npt.NDArray[np.float32]], kind: str) -> npt.NDArray[Any]:
+    """Matrices of one shape [K, N] in panels: [matrices, panels, K, WIDTH], for bfloat16 [.., K/2, 2 * WIDTH].
+
+    Columns are padded with zeros to whole panels, and bfloat16's rows to pairs. Lines of 64 bytes are aligned.
+    """
+    rows, columns = matrices[0].shape
+    panels, pair = -(-columns // WIDTH), pair_of(kind)
+    shape = (len(matrices), panels, -(-rows // pair), WIDTH * pair)
+    made = aligned(shape, KINDS[kind])
+    for matrix, into in zip(matrices, made, strict=True):
+        for panel in range(panels):  # one at a time: no second copy of a large matrix
+            part = matrix[:, panel * WIDTH : (panel + 1) * WIDTH]
+            part = np.pad(part, [(0, -rows % pair), (0, WIDTH - part.shape[1])])
+            part = part.reshape(-1, pair, WIDTH).swapaxes(1, 2).reshape(shape[2:])
+            into[panel] = part if kind == "float32" else part.astype(ml_dtypes.bfloat16).view(np.uint16)
+    return made
+
+
+def aligned(shape: Sequence[int], kind: Any) -> npt.NDArray[Any]:
+    """Zeros that begin at a line of 64 bytes."""
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(kind).reshape(shape)
+
+
+@intrinsic
+def apart(typing: Any) -> Any:
+    """The function that calls this is compiled once and not again into each of its callers, which takes seconds."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# ---------------------------------------------------------------------- numbers
+
+
+@intrinsic
+def pair_in(typing: Any, like: Any) -> Any:
+    """How many rows lie side by side in a panel of such numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(ir.IntType(64), 32 // signature.args[0].bitwidth)
+
+    return types.int64(like), generate
+
+
+@intrinsic
+def as_float(typing: Any, bits: Any) -> Any:
+    """The float32 of these 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], _FLOAT)
+
+    return types.float32(types.int32), generate
+
+
+@intrinsic
+def as_bits(typing: Any, value: Any) -> Any:
+    """The 32 bits of a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], _INT)
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def widen(typing: Any, kept: Any) -> Any:
+    """float32 of a number as it is kept: float32, or bfloat16's bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if signature.args[0] == types.float32:
+            return arguments[0]
+        bits = builder.shl(builder.zext(arguments[0], _INT), ir.Constant(_INT, 16))
+        return builder.bitcast(bits, _FLOAT)
+
+    return types.float32(kept), generate
+
+
+@intrinsic
+def narrow(typing: Any, value: Any, like: Any) -> Any:
+    """A float32 as it is kept in arrays of `like`'s type, rounded to the nearest (ties to even); no NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if signature.return_type == types.float32:
+            return arguments[0]
+        bits = builder.bitcast(arguments[0], _INT)
+        odd = builder.and_(builder.lshr(bits, ir.Constant(_INT, 16)), ir.Constant(_INT, 1))
+        rounded = builder.add(bits, builder.add(odd, ir.Constant(_INT, 0x7FFF)))
+        return builder.trunc(builder.lshr(rounded, ir.Constant(_INT, 16)), ir.IntType(16))
+
+    return like(types.float32, like), generate
+
+
+@compiled(inline="always")
+def exponential(x: float) -> float:
+    """e**x for x <= 0 as float32 arithmetic that becomes vectors; 2e-7 relative, 0 below -87."""
+    low = np.float32(-87.0)
+    bounded = max(x, low)
+    whole = np.floor(bounded * np.float32(1.44269504) + np.float32(0.5))
+    rest = bounded - whole * np.float32(0.693359375)
+    rest = rest + whole * np.float32(2.12194440e-4)
+    value = np.float32(1.9875691500e-4)
+    value = value * rest + np.float32(1.3981999507e-3)
+    value = value * rest + np.float32(8.3334519073e-3)
+    value = value * rest + np.float32(4.1665795894e-2)
+    value = value * rest + np.float32(1.6666665459e-1)
+    value = value * rest + np.float32(5.0000001201e-1)
+    value = value * rest * rest + rest + np.float32(1)
+    scale = as_float((np.int32(whole) + np.int32(127)) << np.int32(23))
+    return value * scale if x > low else np.float32(0)
+
+
+# ---------------------------------------------------------------------- tiles
+
+
+class _BFloat(ir.types._BaseFloatType):
+    """LLVM's bfloat, which llvmlite does not name."""
+
+    null, intrinsic_name = "0.0", "bf16"
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+
+_BFloat._create_instance()
+
+
+def _tile(rows: int) -> Any:
+    """The compiled tile of so many rows: tile(x, stride, panel, count, out, out_stride, like), addresses and bytes.
+
+    x holds `rows` left sides, `stride` bytes apart, `panel` count rows (pairs of rows) of a panel; out [rows] lines of
+    WIDTH float32, `out_stride` bytes apart. `like` is a number of the panel's kind.
+    """
+    vector = ir.VectorType(_FLOAT, LANES)
+    bits = ir.VectorType(_INT, LANES)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        x, stride, panel, count, out, out_stride, _ = arguments
+        whole_floats = signature.args[-1] == types.float32
+        word = x.type
+        step = ir.Constant(word, 4)
+        lines = [builder.add(x, builder.mul(stride, ir.Constant(word, r))) for r in range(rows)]
+
+        def at(address: Any, kind: Any, align: int) -> Any:
+            return builder.load(builder.inttoptr(address, kind.as_pointer()), align=align)
+
+        def splat(value: Any, kind: Any) -> Any:
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INT, 0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
+
+        def multiply_add(left: Any, right: Any, total: Any) -> Any:
+            kind = ir.FunctionType(vector, [vector] * 3)
+            instruction = builder.module.declare_intrinsic(f"llvm.fma.v{LANES}f32", (), kind)
+            return builder.call(instruction, [left, right, total])
+
+        def add(total: Any, left: Any, right: Any) -> Any:
+            if whole_floats:
+                return multiply_add(left, right, total)
+            if PAIRS:
+                pair = ir.VectorType(_BFloat(), 2 * LANES)
+                name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * LANES}"
+                instruction = builder.module.declare_intrinsic(
+                    name, (), ir.FunctionType(vector, [vector, pair, pair])
+                )
+                return builder.call(
+                    instruction, [total, builder.bitcast(left, pair), builder.bitcast(right, pair)]
+                )
+            sixteen = ir.Constant(bits, [16] * LANES)
+            high = ir.Constant(bits, [-65536] * LANES)
+            for part in (lambda v: builder.shl(v, sixteen), lambda v: builder.and_(v, high)):
+                total = multiply_add(
+                    builder.bitcast(part(left), vector), builder.bitcast(part(right), vector), total
+                )
+            return total
+
+        before = builder.block
+        loop = builder.append_basic_block("sum")
+        after = builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        index = builder.phi(word)
+        index.add_incoming(ir.Constant(word, 0), before)
+        sums = [[builder.phi(vector) for _ in range(VECTORS)] for _ in range(rows)]
+        element, whole = (_FLOAT, vector) if whole_floats else (_INT, bits)
+        offset = builder.mul(index, step)
+        place = builder.add(panel, builder.mul(index, ir.Constant(word, 4 * WIDTH)))
+        right = [at(builder.add(place, ir.Constant(word, 4 * LANES * v)), whole, 4) for v in range(VECTORS)]
+        totals = []
+        for r in range(rows):
+            left = splat(at(builder.add(lines[r], offset), element, 4), whole)
+            totals.append([add(sums[r][v], left, right[v]) for v in range(VECTORS)])
+        following = builder.add(index, ir.Constant(word, 1))
+        index.add_incoming(following, builder.block)
+        for r in range(rows):
+            for v in range(VECTORS):
+                sums[r][v].add_incoming(ir.Constant(vector, [0.0] * LANES), before)
+                sums[r][v].add_incoming(totals[r][v], builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        for r in range(rows):
+            line = builder.add(out, builder.mul(out_stride, ir.Constant(word, r)))
+            for v in range(VECTORS):
+                address = builder.add(line, ir.Constant(word, 4 * LANES * v))
+                builder.store(totals[r][v], builder.inttoptr(address, vector.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def tile(
+        typing: Any, x: Any, stride: Any, panel: Any, count: Any, out: Any, out_stride: Any, like: Any
+    ) -> Any:
+        return types.void(*[types.intp] * 6, like), generate
+
+    @compiled
+    def call(x: int, stride: int, panel: int, count: int, out: int, out_stride: int, like: float) -> None:
+        tile(x, stride, panel, count, out, out_stride, like)
+
+    return call
+
+
+_one, _two, _three, _four, _five, _six = (_tile(rows) for rows in range(1, ROWS + 1))
+
+
+@compiled
+def multiply(x: Any, rows: int, panel: Any, out: Any) -> None:
+    """The product of rows 0 to `rows` of x [R, K] with one panel, into out [R, WIDTH]."""
+    apart()
+    start, stride, count = x.ctypes.data, x.strides[0], x.shape[1] * x.itemsize // 4
+    into, line, address, like = out.ctypes.data, out.strides[0], panel.ctypes.data, panel[0, 0]
+    for row in range(0, rows, ROWS):
+        left = rows - row
+        source, target = start + row * stride, into + row * line
+        if left >= ROWS:
+            _six(source, stride, address, count, target, line, like)
+        elif left == 5:
+            _five(source, stride, address, count, target, line, like)
+        elif left == 4:
+            _four(source, stride, address, count, target, line, like)
+        elif left == 3:
+            _three(source, stride, address, count, target, line, like)
+        elif left == 2:
+            _two(source, stride, address, count, target, line, like)
+        else:
+            _one(source, stride, address, count, target, line, like)
