@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -144,9 +144,10 @@ class Sections:
                     return
                 file.seek(start)
                 section = _Span(file, size)
-                stream = zstandard.ZstdDecompressor().stream_reader(
-                    cast(IO[bytes], section), read_size=1 << 18, closefd=False
-                )  # type: ignore[arg-type]
+                reader: Any = (
+                    zstandard.ZstdDecompressor()
+                )  # its stubs want a whole file where read() is enough
+                stream = reader.stream_reader(section, read_size=1 << 18, closefd=False)
                 yield io.BufferedReader(stream, 1 << 18)
         except (zstandard.ZstdError, EOFError) as error:
             raise _damaged(self.path) from error
