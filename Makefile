@@ -3,6 +3,7 @@
 #   make test           the tests that need nothing but this machine
 #   make check          format, lint, types, compiled pipelines and generated files current, locks free of addresses
 #   make test-slow      the tests that take minutes
+#   make test-page      the service's page in a real browser (Chromium; on Debian: apt-get install chromium)
 #   make compile        compile components and pipelines to YAML, write the components' READMEs
 #   make lock           renew requirements/*.lock from pyproject.toml (needs the package registry)
 #   make images         build the images (docker; VARIANTS=cpu for one of them), write images/digests.json and images/sbom/
@@ -20,7 +21,7 @@ READY := $(VENV)/.ready
 OUT ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-cluster check format compile lock lock-images bench clean
+.PHONY: help setup run test test-slow test-page test-cluster check format compile lock lock-images bench clean
 .PHONY: images images-push kind-up kind-load kind-down
 
 help:
@@ -52,6 +53,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+test-page: setup
+	$(BIN)/python -m pytest -m page tests/page
 
 check: setup
 	$(BIN)/ruff format --check .

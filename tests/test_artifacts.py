@@ -45,3 +45,8 @@ def test_tensorboard_link_is_what_the_dashboard_reads(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "ui").read_bytes()) == {
         "outputs": [{"type": "tensorboard", "source": "minio://bucket/checkpoint/tensorboard"}]
     }
+
+
+def test_inputs_that_were_not_given_have_no_path() -> None:
+    given = type("Artifact", (), {"path": "/minio/base"})()
+    assert artifacts.paths(given, None) == ["/minio/base", None]

@@ -35,6 +35,11 @@ def metadata(folder: str | Path, kind: str, **more: Any) -> dict[str, Any]:
     return {name: value for name, value in {**facts, **more}.items() if value is not None}
 
 
+def paths(*inputs: Any) -> list[str | None]:
+    """Where KFP has put each optional input artifact; None for one that was not given."""
+    return [getattr(given, "path", None) for given in inputs]
+
+
 def parents(dataset: Any, *models: Any) -> dict[str, str | None]:
     """A checkpoint's `dataset_uri`, and its `parent_uri`: the last of the models it goes on from, else the dataset."""
     return {

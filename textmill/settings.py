@@ -157,6 +157,7 @@ def _alternatives(kind: Any) -> list[type]:
 def _cast(kind: Any, value: Any) -> Any:
     if value is None and isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind):
         return None
+    given = value
     for plain in _alternatives(kind):
         if isinstance(value, str) and plain is not str:
             value = yaml.safe_load(value)
@@ -173,6 +174,8 @@ def _cast(kind: Any, value: Any) -> Any:
             return float(value)  # YAML reads 1e-3 as text
         if plain is list and isinstance(value, list | tuple):
             return list(value)
+        if plain is list and isinstance(given, str) and isinstance(value, str | int | float):
+            return [given]  # one entry, as it stands
         if plain in (str, dict) and isinstance(value, plain):
             return value
     raise TypeError

@@ -72,8 +72,7 @@ def train(
         engine=engine,
         publish_uri=publishing.own_uri(checkpoint.uri, checkpoint.path),
     )
-    before = (getattr(base, "path", None), getattr(resume_from, "path", None))
-    summary = stage.train(dataset.path, checkpoint.path, settings, *before)
+    summary = stage.train(dataset.path, checkpoint.path, settings, *artifacts.paths(base, resume_from))
     parents = artifacts.parents(dataset, base, resume_from)
     checkpoint.metadata.update(artifacts.metadata(checkpoint.path, "checkpoint", **parents))
     metrics.metadata.update(artifacts.metrics(summary))

@@ -309,7 +309,7 @@ def test_slow_cut_silent_large_and_packed_pages_are_bounded(server: Any, tmp_pat
     for path in ("/bomb", "/packed", "/torn"):
         server.headers[path] = {"Content-Encoding": "gzip"}
     server.manner = {"/drip": "drip", "/cut": "cut", "/hang": "hang"}
-    crawl(server, tmp_path / "corpus", timeout=0.4, retries=0, max_page_bytes=200_000, concurrency=4)
+    crawl(server, tmp_path / "corpus", timeout=1.5, retries=0, max_page_bytes=200_000, concurrency=4)
     assert sorted(documents(tmp_path / "corpus")) == ["", "packed"]
     found = skipped(tmp_path / "corpus")
     too_large = "holds more than 200,000 bytes; raise max_bytes if that is meant"
