@@ -315,7 +315,7 @@ def test_slow_cut_silent_large_and_packed_pages_are_bounded(server: Any, tmp_pat
     too_large = "holds more than 200,000 bytes; raise max_bytes if that is meant"
     assert found["large"] == found["bomb"] == too_large
     assert found["cut"] == "the connection was cut"
-    assert found["drip"] == found["hang"] == "no whole answer in 0.4 s"
+    assert found["drip"] == found["hang"] == "no whole answer in 1.5 s"
     assert len(bomb) < 20_000
     assert "torn" in found
 
