@@ -39,6 +39,7 @@ from textmill.checkpoint import read_metrics, save_model
 from textmill.dataset import Dataset, read_dataset
 from textmill.errors import InputError, Interrupted, MachineError, SettingsError
 from textmill.files import new_folder, replacing, write_json
+from textmill.holding import on_signals
 from textmill.models import get_model
 from textmill.models.gpt2 import GPT2Config, init, parameter_count
 from textmill.schedules import TransformerSchedule
@@ -375,15 +376,8 @@ def _passing_signals_to(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         log.warning("stopping gpt-2-simple, which saves; once more stops at once")
         child.send_signal(signal.SIGINT)
 
-    try:
-        previous = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: its owner handles signals
-        previous = {}
-    try:
+    with on_signals(pass_on):
         yield asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _child(job: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ Knows how a task's process is started, stopped and listened to. Knows nothing of
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -21,7 +20,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -35,6 +33,7 @@ from textmill import errors
 from textmill.child_log import ChildLog, LabelledScreen, Screen
 from textmill.errors import InputError, Interrupted, MachineError, TextmillError
 from textmill.files import write_bytes, write_json
+from textmill.holding import on_signals, only_one
 from textmill.pipeline_file import PipelineFile, read_pipeline
 
 FIRST_LINES = 16
@@ -110,8 +109,8 @@ class _Run:
         started = time.monotonic()
         self.screen.line(f"{self.pipeline.name}: {', '.join(self.pipeline.tasks)}")
         with (
-            _locked(self.output) as lock,
-            self._stopping(),
+            only_one(self.output, "run", "output folder") as lock,
+            on_signals(self._stop, signal.SIGHUP),
             tempfile.TemporaryDirectory(prefix="textmill-") as scratch,
         ):
             self.lock, self.scratch = lock, scratch
@@ -258,20 +257,8 @@ class _Run:
 
     # ------------------------------------------------------------------ stopping
 
-    @contextlib.contextmanager
-    def _stopping(self) -> Iterator[None]:
-        """Pass SIGINT, SIGTERM and SIGHUP on to the task, which saves; the second one kills it."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Pass a signal on to the tasks, which save; the second one kills them."""
         self.stops += 1
         if not self.children:
             raise KeyboardInterrupt
@@ -405,31 +392,6 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, previous)
-
-
-@contextlib.contextmanager
-def _locked(output: Path) -> Iterator[int]:
-    """Hold the output folder's lock (a descriptor that the tasks inherit). Raises InputError if another run has it."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(output / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{output} is a file; choose a folder for the output.") from None
-    except OSError as error:
-        raise MachineError(
-            f"cannot write in {output}: {error.strerror}; choose another output folder."
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise InputError(
-            f"another run is at work in {output}; wait for it, stop it, or choose another output folder."
-        ) from None
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def first_lines(text: Path, most: int = FIRST_LINES) -> list[str]:

@@ -14,7 +14,6 @@ import math
 import os
 import resource
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ from textmill.checkpoint import (
 from textmill.dataset import Dataset, read_dataset
 from textmill.errors import InputError, Interrupted
 from textmill.files import new_folder, replacing, write_bytes, write_json
+from textmill.holding import on_signals
 from textmill.models import get_model
 from textmill.progress import Progress
 from textmill.published import continue_from
@@ -632,15 +632,8 @@ def _stopping() -> Iterator[_Stop]:
         stop.requested = True
         log.warning("stopping after this step and saving; once more stops at once")
 
-    try:
-        previous = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: its owner handles signals
-        previous = {}
-    try:
+    with on_signals(request):
         yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

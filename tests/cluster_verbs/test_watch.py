@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from textmill.cli import main
 from textmill.cluster.submit import interval
-from textmill.cluster.watch import FAILED, RUNNING, SUCCEEDED, Watch, WatchSettings, only_one
+from textmill.cluster.watch import FAILED, RUNNING, SUCCEEDED, Watch, WatchSettings
 from textmill.errors import FolderError, InputError, MachineError, SettingsError
+from textmill.holding import only_one
 from textmill.pipeline_file import read_pipeline
 
 
@@ -143,17 +144,18 @@ def test_once_with_wait_follows_the_run_to_its_end(plays: Path) -> None:
 
 def test_two_watches_do_not_share_a_folder(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib\nfrom textmill.cluster.watch import only_one\n"
-        "with only_one(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+        "import sys, pathlib\nfrom textmill.holding import only_one\n"
+        "with only_one(pathlib.Path(sys.argv[1]), 'watch', '--state folder'):\n"
+        "    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(InputError, match="another watch"), only_one(tmp_path):
+        with pytest.raises(InputError, match="another watch"), only_one(tmp_path, "watch", "--state folder"):
             pass
         other.communicate()
-    with only_one(tmp_path):
+    with only_one(tmp_path, "watch", "--state folder"):
         pass
 
 

@@ -7,14 +7,11 @@ written to a file beside it, so that a watch that was stopped, or a scheduled on
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +21,7 @@ from textmill import manifest
 from textmill.cluster.submit import RunSettings, interval
 from textmill.errors import FolderError, InputError, MachineError, SettingsError, TextmillError
 from textmill.files import write_json
+from textmill.holding import only_one
 from textmill.ingest import IngestSettings, ingest
 from textmill.pipeline_file import PipelineFile
 from textmill.progress import duration
@@ -32,7 +30,6 @@ from textmill.settings import setting
 log = logging.getLogger("textmill.cluster")
 
 STATE = "watch.json"
-LOCK = ".lock"
 KEPT = 50  # runs that the state file remembers
 RUNNING, SUCCEEDED, FAILED = "running", "succeeded", "failed"
 
@@ -126,7 +123,7 @@ class Watch:
 
         Raises InputError when another watch has the folder.
         """
-        with only_one(self.folder):
+        with only_one(self.folder, "watch", "--state folder"):
             self._follow(settings, sleep)
 
     def _follow(self, settings: WatchSettings, sleep: Callable[[float], None]) -> None:
@@ -177,29 +174,6 @@ class Watch:
     def _write(self, state: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / STATE, state)
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second watch."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write in {folder}: {error.strerror}; choose another --state folder."
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise InputError(
-            f"another watch works in {folder}; stop it or choose another --state folder."
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _now() -> str:

@@ -143,16 +143,6 @@ def as_float(typing: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def as_bits(typing: Any, value: Any) -> Any:
-    """The 32 bits of a float32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], _INT)
-
-    return types.int32(types.float32), generate
-
-
-@intrinsic
 def widen(typing: Any, kept: Any) -> Any:
     """float32 of a number as it is kept: float32, or bfloat16's bits."""
 
