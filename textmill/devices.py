@@ -53,6 +53,9 @@ def tensorflow() -> Any:
 def jax() -> Any:
     """The jax module, told how many cores this process may use. Raises MachineError where it is not installed."""
     os.environ.setdefault("PJRT_NPROC", str(available_cores()))  # it would count the machine's
+    logging.getLogger("jax._src.xla_bridge").setLevel(
+        logging.WARNING
+    )  # tells of each kind of device that is not there
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it would set 1, for TensorFlow too
     try:
         import jax
