@@ -39,6 +39,8 @@ def test_whole_floats_become_ints_as_kfp_hands_over_every_number_as_float() -> N
         ({"speed": "fast"}, "setting 'speed' is 'fast', which is not of type float."),
         ({"wheel": "breast"}, "setting 'wheel' is 'breast'; choose one of: overshot, undershot."),
         ({"open": "perhaps"}, "setting 'open' is 'perhaps', which is not of type bool."),
+        ({"grains": {"rye": 1}}, "setting 'grains' is {'rye': 1}, which is not of type list."),
+        ({"grains": 7}, "setting 'grains' is 7, which is not of type list."),
         ({"extra": 3}, "setting 'extra' is 3, which is not of type dict."),
     ],
 )
@@ -66,6 +68,11 @@ def test_text_is_parsed_for_other_types() -> None:
         "grains": ["rye", "oats"],
         "extra": {},
     }
+
+
+@pytest.mark.parametrize("entry", ["rye", "https://rye.example/a?b=c", "7"])
+def test_one_entry_of_a_list_stands_alone(entry: str) -> None:
+    assert Mill.of(grains=entry).grains == [entry]
 
 
 def test_errors_name_the_file_they_come_from(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_a_file_here_or_at_any_address_that_is_read(tmp_path: Path) -> None:
 def test_a_list_and_an_address(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# stones\n\n a \nb\n")
     assert read(str(tmp_path / "list.txt"))[0].stones == ["a", "b"]
+    assert read("{stones: a}")[0].stones == ["a"], "one entry, as it stands"
     assert read("https://example.org/x?key=secret") == (
         Mill(stones=["https://example.org/x?key=secret"]),
         "mill:https://example.org/x",
@@ -64,7 +65,7 @@ def test_a_list_and_an_address(tmp_path: Path) -> None:
         (b"- a\n", "mill.yaml must hold settings, `key: value`, not list."),
         (b"", "mill.yaml must hold settings, `key: value`, not NoneType."),
         (b"stone: [a]\n", "unknown setting 'stone' in mill:mill.yaml. Did you mean 'stones'? Known: "),
-        (b"stones: a\n", "setting 'stones' (mill:mill.yaml) is 'a', which is not of type list."),
+        (b"stones: 3\n", "setting 'stones' (mill:mill.yaml) is 3, which is not of type list."),
         (b"stones: [2]\n", "setting 'stones' lists 2, which is not a text; quote it."),
         (b"\xff\xfe\xff", "mill.yaml is not UTF-8 text."),
     ],

@@ -185,8 +185,8 @@ def test_the_documented_forms_of_rss(server: Any, tmp_path: Path) -> None:
         ("{}", "no feeds are named; give their addresses in 'feeds'."),
         ("{feeds: [nowhere]}", "setting 'feeds' holds 'nowhere': not a web address."),
         (
-            "{feeds: https://a.org}",
-            "setting 'feeds' (feeds:{…}) is 'https://a.org', which is not of type list.",
+            "{feeds: {a: https://a.org}}",
+            "setting 'feeds' (feeds:{…}) is {'a': 'https://a.org'}, which is not of type list.",
         ),
         (
             "list",
