@@ -1,6 +1,6 @@
 """normalize: characters a second of one core, each rule's and the whole's, against datatrove doing the same steps.
 
-    python -m benchmarks.normalizing --texts FOLDER [--megabytes 16] [--rounds 5] [--out report.json]
+    python -m benchmarks.normalizing --texts FOLDER [--megabytes 16] [--rounds 5] [--without-spacy] [--out report.json]
 
 The corpus is made of the lines of texts (benchmarks/large_text.py), or of the embedded samples. The whole is
 read, ftfy, white space, exact and near duplicates by MinHash, words counted, written. Bar: 1.5 x datatrove with words
@@ -83,12 +83,12 @@ def _row(name: str, found: list[float], base: list[float]) -> Row:
     return Row(name, statistics.median(found), min(found), max(found), ratio, ratio, ratio, 0, {})
 
 
-def whole(corpus: Path, rounds: int, seconds: float) -> list[Row]:
+def whole(corpus: Path, rounds: int, seconds: float, spacy: bool) -> list[Row]:
     """Textmill and datatrove, whole, a process each."""
     python = peer_python("datatrove", PEER)
     module = ["-m", "benchmarks.peers.normalizing"]
     sides = [Side("textmill", [sys.executable, *module, "textmill", str(corpus)])]
-    for name in ("datatrove-split", "datatrove"):
+    for name in ("datatrove-split", "datatrove") if spacy else ("datatrove-split",):
         environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         sides.append(Side(name, [python, *module, name, str(corpus)], environment))
     return rows(measure(sides, rounds=rounds, seconds=seconds), "datatrove-split")
@@ -105,6 +105,9 @@ def main() -> int:
         "--seconds", type=float, default=0.1, help="of a window at least; a whole run is the least"
     )
     parser.add_argument("--rules-only", action="store_true", help="without datatrove")
+    parser.add_argument(
+        "--without-spacy", action="store_true", help="without datatrove's own tokenizer, a slow one"
+    )
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     report = Report("Normalizing, one core")
@@ -115,7 +118,7 @@ def main() -> int:
         (corpus / "size").write_text(str(characters))
         report.table("Rules", "characters a second", rates_of_rules(corpus, given.rounds), "unicode_repair")
         if not given.rules_only:
-            made = whole(corpus, given.rounds, given.seconds)
+            made = whole(corpus, given.rounds, given.seconds, spacy=not given.without_spacy)
             report.table("The whole", "characters a second", made, "datatrove-split")
             ours = next(row for row in made if row.name == "textmill")
             met = report.check("the whole, times datatrove with words split at blanks", ours.ratio, BAR)

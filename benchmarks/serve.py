@@ -8,10 +8,10 @@ holds of other sides and levels stays, so that the benchmark can be run in piece
 gpt-2-simple, reloaded for each request; Hugging Face's is `transformers serve`, plain and with its continuous batching.
 The bars: 10 times S5's throughput at 10 clients, and at each level a better p95 than the others.
 
-    python -m benchmarks.serve --own
+    python -m benchmarks.serve --own [--models gpt2 char-gru] [--batches 1 3 30]
 
-The service against the generator that it is made of: a lone request, and 30 at once. Exit status 1 when a bar is
-missed.
+The service against the generator that it is made of, offline: a lone request, 3 and 30 at once. Exit status 1 when a
+bar is missed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ PACKAGES = ["torch", "transformers[serving]"]
 LENGTH = 40
 LEVELS = (1, 3, 10, 30, 100)
 THROUGHPUT_BAR = 10.0  # times S5's, at 10 clients
-LONE_BAR, MANY_BAR = 0.9, 0.8  # of the plain generator's speed: one request, 30 at once
+OWN_BARS = {1: 0.9, 30: 0.8}  # of the plain generator's speed: one request, 30 at once
+OWN = {"gpt2": ("GPT-2 124M", "checkpoint", LENGTH), "char-gru": ("char-GRU 3x512", "char_gru", 1000)}
 MODELS = PEERS / "served"
 PATIENCE = 600.0  # seconds for a server to start
 TEXT = "the wheel turns and the river runs below the mill while nobody looks at the moon"
@@ -54,20 +55,31 @@ def prompts(number: int) -> list[str]:
 
 
 def prepare() -> None:
-    """GPT-2 124M with random weights: a checkpoint, and the same for Hugging Face and for gpt-2-simple."""
+    """GPT-2 124M with random weights: a checkpoint, and the same for Hugging Face and for gpt-2-simple; a char-GRU."""
     if (MODELS / "done").exists():
         return
     from textmill.checkpoint import save_model
     from textmill.exporting import export_model
+    from textmill.models import get_model
     from textmill.models.gpt2 import GPT2Config, init
+    from textmill.models.rnn import init as init_recurrent
+    from textmill.tokenizers import CharTokenizer
     from textmill.tokenizers.bpe import LETTERS, BPETokenizer
 
+    parents = {"dataset": "0" * 64}
+
+    def save(folder: str, kind: str, preset: str, config: Any, weights: Any, tokenizer: Any) -> Path:
+        (MODELS / folder).mkdir(parents=True, exist_ok=True)
+        said = {"model": kind, "preset": preset, "config": config.as_dict(), "render": ""}
+        save_model(MODELS / folder, weights, said, {"step": 1}, tokenizer, parents)
+        return MODELS / folder
+
+    characters = CharTokenizer.train([], alphabet="ascii98")
+    recurrent = get_model("char-gru").config("shakespeare", characters.size, {})
+    save("char_gru", "char-gru", "shakespeare", recurrent, init_recurrent(recurrent, 0), characters)
     config = GPT2Config.of(vocabulary_size=50257)
     merges = itertools.islice(itertools.product(LETTERS, repeat=2), config.vocabulary_size - len(LETTERS) - 1)
-    checkpoint = MODELS / "checkpoint"
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    said = {"model": "gpt2", "preset": "124M", "config": config.as_dict(), "render": ""}
-    save_model(checkpoint, init(config, 0), said, {"step": 1}, BPETokenizer.of(merges), {"dataset": "0" * 64})
+    checkpoint = save("checkpoint", "gpt2", "124M", config, init(config, 0), BPETokenizer.of(merges))
     export_model(checkpoint, "huggingface", MODELS / "huggingface")
     export_model(checkpoint, "openai", MODELS / "s5" / "checkpoint" / "run1")
     (MODELS / "done").write_text("")
@@ -172,21 +184,17 @@ def _line(made: dict[str, Any]) -> str:
 
 
 def own(arguments: argparse.Namespace) -> Report:
-    """A lone request and 30 at once, windows in alternation."""
+    """Each model, so many requests at once; windows in alternation."""
     report = Report("The service against the generator that it is made of")
-    module = "benchmarks.peers.textmill_serving"
-    for batch in arguments.batches:
-        bar = LONE_BAR if batch == 1 else MANY_BAR
-        sides = [
-            Side(
-                way, [sys.executable, "-m", module, way, str(MODELS / "checkpoint"), str(batch), str(LENGTH)]
-            )
-            for way in ("generator", "service")
-        ]
+    for model, batch in itertools.product(arguments.models, arguments.batches):
+        name, folder, length = OWN[model]
+        module, task = "benchmarks.peers.textmill_serving", [str(MODELS / folder), str(batch), str(length)]
+        sides = [Side(way, [sys.executable, "-m", module, way, *task]) for way in ("generator", "service")]
         found = rows(measure(sides, rounds=arguments.rounds, seconds=arguments.seconds), "generator")
-        report.table(f"{batch} at once", "tokens/s", found, "generator")
+        report.table(f"{name}, {batch} at once, texts of {length} tokens", "tokens/s", found, "generator")
         ratio = next(row.ratio for row in found if row.name == "service")
-        report.check(f"{batch} at once, x generator", ratio, bar)
+        if batch in OWN_BARS:
+            report.check(f"{name}, {batch} at once, x generator", ratio, OWN_BARS[batch])
     return report
 
 
@@ -260,11 +268,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", action="store_true", help="keep what FILE holds of other sides and levels")
     parser.add_argument("--own", action="store_true")
+    parser.add_argument("--models", nargs="+", choices=list(OWN), default=list(OWN), help="with --own")
     parser.add_argument(
-        "--batches", nargs="*", type=int, default=[1, 30], help="requests at once, with --own"
-    )
-    parser.add_argument(
-        "--model", type=Path, default=MODELS / "checkpoint", help="the checkpoint, with --own"
+        "--batches", nargs="+", type=int, default=[1, 3, 30], help="requests at once, with --own"
     )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

@@ -16,7 +16,7 @@ from components.normalize.component import normalize
 from components.pull.component import pull
 from components.report.component import report
 from components.train.component import train
-from pipelines.tasks import LIGHT, Hardware, apply, collecting
+from pipelines.tasks import LIGHT, WRITING, Hardware, apply, collecting
 
 
 @dsl.pipeline(name="episodes-gpt2")
@@ -75,7 +75,6 @@ def episodes_gpt2(
         train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
     """
     light = LIGHT.on(image)
-    writing = Hardware(image=image, cpu="2", memory="6Gi", retries=2)
     heavy = Hardware(
         image=train_image,
         cpu=train_cpu,
@@ -114,5 +113,5 @@ def episodes_gpt2(
         whole_sentences=True,
         more={"recapitalize": True},
     )
-    texts = apply(written, writing).outputs["texts"]
+    texts = apply(written, WRITING.on(image)).outputs["texts"]
     apply(report(dataset=dataset, checkpoint=checkpoint, texts=texts), light)

@@ -18,10 +18,9 @@ from components.normalize_shards.component import normalize_shards
 from components.report.component import report
 from components.shard_groups.component import shard_groups
 from components.train.component import train
-from pipelines.tasks import LIGHT, Hardware, apply
+from pipelines.tasks import CLEANING, LIGHT, WRITING, Hardware, apply
 
 MOST_AT_ONCE = 16  # groups cleaned side by side: each pod reads the whole corpus from the object store
-CLEANING = Hardware(cpu="2", memory="4Gi", retries=2)
 
 
 def normalize_in_parallel(
@@ -91,7 +90,6 @@ def large_corpus_gpt2(
         train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
     """
     light = LIGHT.on(image)
-    writing = Hardware(image=image, cpu="2", memory="6Gi", retries=2)
     heavy = Hardware(
         image=train_image,
         cpu=train_cpu,
@@ -125,5 +123,5 @@ def large_corpus_gpt2(
         temperature=temperature,
         seed=seed,
     )
-    texts = apply(written, writing).outputs["texts"]
+    texts = apply(written, WRITING.on(image)).outputs["texts"]
     apply(report(dataset=dataset, checkpoint=checkpoint, texts=texts), light)

@@ -66,7 +66,10 @@ class Hardware:
         return replace(self, image=image)
 
 
-LIGHT = Hardware(cpu="1", memory="2Gi", retries=2)  # every task but train
+# Requests of one core: a node of two has never two left, as KFP's and the node's own pods take some.
+LIGHT = Hardware(cpu="1", memory="2Gi", retries=2)  # every task but those below and train
+WRITING = Hardware(cpu="1", cpu_limit="2", memory="6Gi", retries=2)  # a GPT-2 writes
+CLEANING = Hardware(cpu="1", cpu_limit="2", memory="4Gi", retries=2)  # some of a large corpus
 
 
 def apply(task: dsl.PipelineTask, hardware: Hardware) -> dsl.PipelineTask:

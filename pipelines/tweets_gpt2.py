@@ -20,7 +20,7 @@ from components.pull.component import pull
 from components.report.component import report
 from components.take_items.component import take_items
 from components.train.component import train
-from pipelines.tasks import LIGHT, Hardware, apply, collecting
+from pipelines.tasks import LIGHT, WRITING, Hardware, apply, collecting
 
 MOST_AT_ONCE = 8  # queries worked on side by side
 
@@ -86,7 +86,6 @@ def tweets_gpt2(
         train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
     """
     light = LIGHT.on(image)
-    writing = Hardware(image=image, cpu="2", memory="6Gi", retries=2)
     heavy = Hardware(
         image=train_image,
         cpu=train_cpu,
@@ -126,5 +125,5 @@ def tweets_gpt2(
             top_p=top_p,
             seed=seed,
         )
-        texts = apply(written, writing).outputs["texts"]
+        texts = apply(written, WRITING.on(image)).outputs["texts"]
         apply(report(dataset=dataset, checkpoint=checkpoint, texts=texts, title=item), light)

@@ -73,6 +73,8 @@ CHUNK = 5
 class FollowedDecoder:
     """Each token is made from all tokens in the context and the uniform number; what was read is kept."""
 
+    fixed_shapes = False
+
     def __init__(
         self, config: Any, weights: Any, *, precision: str = "auto", banned: tuple[int, ...] = ()
     ) -> None:
@@ -121,6 +123,13 @@ class FollowedPool:
 
     def score(self, before: list[int], token: int) -> float:
         return -float(len(before)) - token / 1000
+
+
+def followed_generator() -> Generator:
+    """A generator whose texts are made by FollowedDecoder; a context of 4,000."""
+    tokenizer = BPETokenizer.of(MERGES)
+    config = gpt2.GPT2Config.of(vocabulary_size=tokenizer.size, context=4000)
+    return Generator(config, {}, tokenizer, decoder=FollowedDecoder)
 
 
 class ScriptedDecoder(FollowedDecoder):

@@ -239,7 +239,7 @@ ROWS = [
         for scheme, fake, query, unknown, token, terms in (
             ("mastodon", FakeMastodon, "@jo", "@nobody", "", "/about"),
             ("bluesky", FakeBluesky, "@jo.soil.example", "@nobody", "", "bsky.social/about/support/tos"),
-            ("x", FakeX, "@jo", "@nobody", "X_BEARER_TOKEN", "developer.x.com"),
+            ("x", FakeX, "@jo", "@nobody", "X_BEARER_TOKEN", "docs.x.com/developer-terms"),
         )
     ),
     of_format("epub", "mill.epub", samples.epub(), garbled("epub"), terms="CC0"),

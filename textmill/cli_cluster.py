@@ -45,7 +45,7 @@ def submit(pipeline: str, param: tuple[str, ...], follow: bool, settings: Submit
     from textmill.cluster import submit as stage
     from textmill.cluster.connection import connect
 
-    found, arguments = stage.check(pipeline, named_values(param))
+    found, arguments = stage.check(pipeline, named_values(param), settings)
     client = connect(settings)
     made = stage.submit(client, found, arguments, settings, settings.every)
     if made.recurring:
@@ -151,7 +151,7 @@ def watch(
     from textmill.cluster.runners import ClusterRunner, LocalRunner
     from textmill.cluster.watch import Runner, Watch
 
-    found, arguments = submitting.check(pipeline, named_values(param))
+    found, arguments = submitting.check(pipeline, named_values(param), settings)
     make: Callable[[], Runner] = (
         (lambda: LocalRunner(found, arguments, output))
         if local

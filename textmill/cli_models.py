@@ -1,4 +1,4 @@
-"""`textmill models …`: fetch a released model, write ours as others read it, say what a folder holds."""
+"""`textmill models …`: fetch a released model or a checkpoint, write ours as others read it, say what a folder holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Folder = click.Path(path_type=Path)
 
 @click.group()
 def models() -> None:
-    """Models from elsewhere and for elsewhere: pull, export, show."""
+    """Models from elsewhere and for elsewhere: pull, fetch, export, show."""
 
 
 @models.command()
@@ -45,6 +45,26 @@ def pull(release: str, uri: str, out: Path | None) -> None:
         f"{figures['parameters']:,}",
         figures["bytes"] / 1e9,
     )
+
+
+@models.command()
+@click.argument("checkpoint")
+@click.option("-o", "--out", type=Folder, required=True, help="The checkpoint's folder.")
+@click.option(
+    "--sha256",
+    default="",
+    metavar="DIGEST",
+    help="The digest that its manifest must have: this checkpoint, no other.",
+)
+def fetch(checkpoint: str, out: Path, sha256: str) -> None:
+    """Fetch the CHECKPOINT at s3://…, minio://…, gs://…, https://…, and check every file by its manifest.
+
+    What is there already is kept; stopped, the same command goes on where it was.
+    """
+    from textmill.serving.fetching import fetch_checkpoint
+
+    size = fetch_checkpoint(checkpoint, out, sha256)
+    log.info("checkpoint in %s: %.2f GB, as its manifest says", out, size / 1e9)
 
 
 @models.command()

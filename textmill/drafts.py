@@ -7,7 +7,7 @@ that. Knows nothing of models and of how a token is drawn.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from textmill.generate_settings import GenerateSettings
 from textmill.postprocess import Finish, Finisher
 from textmill.prompts import Ids, end_marks
 from textmill.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from textmill.sample import Likeliest
 
 # Tokens decoded again to show the ones after them: a word's space depends on the word before, and a character of
 # several bytes may be spread over as many tokens.
@@ -31,11 +34,28 @@ class _Progress(NamedTuple):
     reason: str
 
 
-class Kept(NamedTuple):
-    """What a draft keeps of each token drawn where somebody wants to see it."""
+class Kept:
+    """What a draft keeps of each token drawn where somebody wants to see it; `likeliest`: so many of the likeliest
+    tokens that could have come in its place."""
 
-    ids: list[int]
-    scores: list[float]  # log probabilities, nats
+    def __init__(self, likeliest: int = 0) -> None:
+        self.ids: list[int] = []
+        self.scores: list[float] = []  # log probabilities, nats
+        self.likeliest = likeliest
+        self.others: list[list[tuple[int, float]]] = []  # of each token: id and log probability, best first
+
+    def add(self, ids: list[int], scores: npt.NDArray[np.float32], likeliest: Likeliest | None) -> None:
+        """Of new tokens; `likeliest` [N, K] is there where some are wanted."""
+        self.ids += ids
+        self.scores += scores.tolist()
+        if self.likeliest and likeliest is not None:
+            self.others += others(likeliest, self.likeliest)
+
+
+def others(found: Likeliest, count: int) -> list[list[tuple[int, float]]]:
+    """The `count` likeliest of each token [N, K], those that there are."""
+    pairs = zip(found.ids[:, :count].tolist(), found.scores[:, :count].tolist(), strict=True)
+    return [[(i, score) for i, score in zip(*both, strict=True) if i >= 0] for both in pairs]
 
 
 class Draft:
@@ -128,8 +148,8 @@ class Draft:
 
     # ------------------------------------------------------------------ what comes back
 
-    def take(self, tokens: Ids, scores: npt.NDArray[np.float32]) -> None:
-        """Take the tokens of the steps just made, up to where the text ends."""
+    def take(self, tokens: Ids, scores: npt.NDArray[np.float32], likeliest: Likeliest | None = None) -> None:
+        """Take the tokens of the steps just made, up to where the text ends; `likeliest` [N, K] of each."""
         prompt = min(len(tokens), self.prompt_left())
         self.step += len(tokens)
         drawn, at_end = self._up_to_end(tokens[prompt:].tolist())
@@ -147,8 +167,9 @@ class Draft:
             self._recent.extend(drawn)
         self.tokens += len(drawn)
         if self.kept is not None:
-            self.kept.ids.extend(drawn)
-            self.kept.scores.extend(scores[prompt : prompt + len(drawn)].tolist())
+            new_ones = slice(prompt, prompt + len(drawn))
+            noted = None if likeliest is None else likeliest.of(new_ones)
+            self.kept.add(drawn, scores[new_ones], noted)
         self.log_probability += float(scores[prompt : prompt + len(drawn)].sum(dtype=np.float64))
         self.finish_reason = made.reason or at_end
 

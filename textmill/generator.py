@@ -10,6 +10,7 @@ Knows which pools are kept and who waits for a slot; knows nothing of slots' ste
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 import sys
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from textmill.drafts import Draft
+from textmill.drafts import Draft, others
 from textmill.errors import InputError
 from textmill.generate_settings import GenerateSettings
 from textmill.postprocess import Finish, finished
@@ -33,6 +34,7 @@ from textmill.slots import Slots
 
 if TYPE_CHECKING:
     from textmill.checkpoint import LoadedModel
+    from textmill.sample import Likeliest
     from textmill.tokenizers import Tokenizer
 
 log = logging.getLogger("textmill.generate")
@@ -43,6 +45,9 @@ STREAM_STEPS = {
     "bpe": 1,
 }  # tokens between two pieces of a streamed text: some 5 to 15 ms
 ENDLESS = 2**62
+Scored = tuple[
+    npt.NDArray[np.float32], "Likeliest | None"
+]  # of some ids in a row: each one's log probability, nats
 POOLS_KEPT = 2
 
 
@@ -196,9 +201,18 @@ class Generator:
 
     def token_scores(self, ids: Ids) -> npt.NDArray[np.float32]:
         """The log probability of each id but the first, nats."""
+        return self.likeliest(ids, 0)[0]
+
+    def likeliest(
+        self, ids: Ids, count: int
+    ) -> tuple[npt.NDArray[np.float32], list[list[tuple[int, float]]]]:
+        """The log probability of each id but the first, and the `count` likeliest ids in the place of each, best first,
+        with theirs, nats."""
         if len(ids) < 2:
-            return np.zeros(0, np.float32)
-        return self._read(ids) if self._context else self._feed(ids)
+            return np.zeros(0, np.float32), []
+        parts = list(self._read(ids, count) if self._context else self._feed(ids, count))
+        found = [others(noted, count) for _, noted in parts if noted is not None]
+        return np.concatenate([scores for scores, _ in parts]), list(itertools.chain(*found))
 
     @property
     def context(self) -> int:
@@ -315,29 +329,29 @@ class Generator:
             if not self._streaming:
                 self._streaming.append(pool)
 
-    def _read(self, ids: Ids) -> npt.NDArray[np.float32]:
-        """The log probability of each id but the first, for a model with a context: in blocks that overlap by half."""
+    def _read(self, ids: Ids, count: int) -> Iterator[Scored]:
+        """Each id but the first, for a model with a context: in blocks that overlap by half."""
         pool, context = self._pool(1), self._context
-        found = [pool.read(0, ids[:context])]
-        half = max(1, context // 2)
+        half, noted = max(1, context // 2), {"likeliest": count} if count else {}
+        yield pool.read(0, ids[:context], **noted), pool.likeliest if count else None
         for start in range(half, len(ids) - (context - half), half):
             new = min(half, len(ids) - start - (context - half))
-            found.append(pool.read(0, ids[start : start + context])[-new:])
-        return np.concatenate(found)
+            scores = pool.read(0, ids[start : start + context], **noted)
+            yield scores[-new:], pool.likeliest.of(slice(-new, None)) if count else None
 
-    def _feed(self, ids: Ids) -> npt.NDArray[np.float32]:
+    def _feed(self, ids: Ids, count: int) -> Iterator[Scored]:
         """The same for a model that carries a state: fed without drawing."""
         from textmill.sample import Controls
 
         pool = self._pool(1)
-        controls, fresh, found = Controls.neutral(pool.slots), np.ones(pool.slots, np.bool_), []
+        controls, fresh = Controls.neutral(pool.slots), np.ones(pool.slots, np.bool_)
+        controls.likeliest[:] = count
         first = np.full(pool.slots, ids[0])
         for at in range(1, len(ids), self._chunk):
             forced = np.repeat(ids[at : at + self._chunk, None], pool.slots, axis=1)
             _, scores = pool.run(fresh, first, forced, np.zeros(forced.shape, np.float32), controls)
             fresh = np.zeros(pool.slots, np.bool_)
-            found.append(scores[:, 0])
-        return np.concatenate(found)
+            yield scores[:, 0], pool.likeliest.of(slice(None), 0) if count else None
 
 
 def _decoder_of(config: Any) -> type[Any]:

@@ -72,11 +72,14 @@ class Remote(Protocol):
 
 
 def open_remote(uri: str) -> Remote:
-    """The folder at an address: http(s)://, s3://, gs://, file:// or a path of this machine."""
+    """The folder at an address: http(s)://, s3://, gs://, file:// or a path of this machine; minio:// as KFP calls the
+    S3 store that it brings along."""
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     scheme = found[1].lower() if found else "file"
     if scheme in ("http", "https"):
         return WebFolder(uri)
+    if scheme == "minio":
+        return open_remote(f"s3{uri[5:]}")
     if scheme not in ("file", "s3", "gs", "gcs", "memory"):
         raise InputError(
             f"{without_secrets(uri)}: a model is fetched from https://, s3://, gs://, file:// or a path."

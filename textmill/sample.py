@@ -32,6 +32,7 @@ FEW = 1024  # up to here many thresholds are counted at once: starting operation
 WEIGHT_BITS = 30
 ONE = float(2**WEIGHT_BITS - 64)  # the likeliest token's weight: the largest float32 below 2^30
 UNIFORM_BITS = 24  # as many as a float32 holds, so that 1.0 is never drawn
+MOST_LIKELIEST = 5  # of the likeliest tokens that are told beside the one that came
 
 
 class Variant(NamedTuple):
@@ -41,6 +42,7 @@ class Variant(NamedTuple):
     penalised: bool = False
     top_k: bool = False
     top_p: bool = False
+    likeliest: bool = False
 
 
 @dataclass
@@ -51,21 +53,30 @@ class Controls:
     top_k: npt.NDArray[np.int32]  # 0 keeps all
     top_p: Floats  # 1 keeps all
     penalty: Floats  # repetition penalty of CTRL (arXiv:1909.05858), 1 is none
+    likeliest: npt.NDArray[np.int32]  # so many of the likeliest tokens are told, up to MOST_LIKELIEST
 
     @classmethod
     def neutral(cls, rows: int) -> Controls:
         """Plain sampling from the model's distribution."""
-        one = np.ones(rows, np.float32)
-        return cls(one, np.zeros(rows, np.int32), one.copy(), one.copy())
+        one, none = np.ones(rows, np.float32), np.zeros(rows, np.int32)
+        return cls(one, none, one.copy(), one.copy(), none.copy())
 
-    def set(self, row: int, *, temperature: float, top_k: int, top_p: float, penalty: float) -> None:
+    def set(
+        self, row: int, *, temperature: float, top_k: int, top_p: float, penalty: float, likeliest: int = 0
+    ) -> None:
         """Set one row's controls."""
         self.temperature[row], self.top_k[row] = temperature, top_k
-        self.top_p[row], self.penalty[row] = top_p, penalty
+        self.top_p[row], self.penalty[row], self.likeliest[row] = top_p, penalty, likeliest
 
     def of(self, rows: npt.NDArray[np.integer]) -> Controls:
         """Those of these rows."""
-        return Controls(self.temperature[rows], self.top_k[rows], self.top_p[rows], self.penalty[rows])
+        return Controls(
+            self.temperature[rows],
+            self.top_k[rows],
+            self.top_p[rows],
+            self.penalty[rows],
+            self.likeliest[rows],
+        )
 
     @property
     def variant(self) -> Variant:
@@ -74,7 +85,23 @@ class Controls:
             penalised=bool((self.penalty != 1).any()),
             top_k=bool((self.top_k > 0).any()),
             top_p=bool((self.top_p < 1).any()),
+            likeliest=bool(self.likeliest.any()),
         )
+
+
+class Likeliest(NamedTuple):
+    """The likeliest tokens that could have come, best first, and their log probabilities under the model, nats.
+
+    Of each step and slot [N, S, K], or of each token [N, K]. Only those that a slot asked for mean anything; an id of
+    -1: no more tokens can come.
+    """
+
+    ids: npt.NDArray[np.int32]
+    scores: Floats
+
+    def of(self, *where: Any) -> Likeliest:
+        """Those of some steps, or of some slots."""
+        return Likeliest(self.ids[where], self.scores[where])
 
 
 def uniforms(seed: int, index: int | npt.NDArray[Any], position: int | npt.NDArray[Any]) -> Floats:
@@ -241,3 +268,13 @@ def log_probability(logits: Any, token: Any) -> Any:
     shifted = _pick(logits, token) - jnp.max(logits, axis=-1)
     total = _total(to_weights(logits))
     return shifted - jnp.log(total.astype(jnp.float32) / ONE)
+
+
+def likeliest(logits: Any, allowed: Any) -> tuple[Any, Any]:
+    """The likeliest tokens of each row that may come, best first, the first of equal ones, and the log probability of
+    each: logits [B, V], `allowed` [V] 0 or -inf -> [B, K], [B, K] nats, K of MOST_LIKELIEST or V. An id of -1: no more
+    may come."""
+    best, ids = lax.top_k(logits + allowed, min(MOST_LIKELIEST, logits.shape[-1]))
+    total = _total(to_weights(logits)).astype(jnp.float32)
+    shifted = jnp.take_along_axis(logits, ids, axis=-1) - jnp.max(logits, axis=-1, keepdims=True)
+    return jnp.where(best == -jnp.inf, -1, ids), shifted - jnp.log(total / ONE)[:, None]

@@ -49,6 +49,7 @@ class Slots:
             top_k=settings.top_k,
             top_p=settings.top_p,
             penalty=settings.repetition_penalty,
+            likeliest=draft.kept.likeliest if draft.kept is not None else 0,
         )
         if self._context:
             self.pool.read(slot, draft.block(), scored=False)
@@ -78,8 +79,9 @@ class Slots:
         tokens, scores = self.pool.run(self._fresh, first, forced, u, self.controls)
         self._fresh[:] = False
         before = sum(draft.tokens for _, draft in writing)
+        noted = self.pool.likeliest if self.controls.likeliest.any() else None
         for i, draft in writing:
-            draft.take(tokens[:, i], scores[:, i])
+            draft.take(tokens[:, i], scores[:, i], None if noted is None else noted.of(slice(None), i))
         return sum(draft.tokens for _, draft in writing) - before
 
     def _make_room(self, writing: list[tuple[int, Draft]]) -> int:

@@ -88,6 +88,47 @@ def test_a_wrong_parameter_is_found_before_the_server_is_asked(server: tuple[Sta
     assert state.requests == []
 
 
+def test_hardware_by_name_becomes_parameters_and_a_parameter_still_wins(server: tuple[State, str]) -> None:
+    state, address = server
+    words = ["submit", "quickstart", "--endpoint", address, "--no-follow", "--hardware", "spot-gpu-l4"]
+    words += ["--nodes", "gke", "-p", "train_image=registry.example/gpu:1", "-p", "train_memory=40Gi"]
+    assert textmill(*words).exit_code == 0
+    (run,) = state.runs.values()
+    given = run["runtime_config"]["parameters"]
+    assert given["train_accelerator_count"] == "1"
+    assert given["train_memory"] == "40Gi"
+    assert given["train_nodes"]["cloud.google.com/gke-spot"] == "true"
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in given[
+        "train_tolerations"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--hardware", "gpu-l5"], "gpu-l5"),
+        (["--hardware", "spot-cpu-small"], "say whose spot nodes these are"),
+        (["--hardware", "gpu-l4"], "wants the gpu image: give it with --param train_image="),
+        (["--nodes", "gke"], "goes with 'hardware'"),
+    ],
+)
+def test_hardware_that_cannot_be_is_one_line(server: tuple[State, str], words: list[str], line: str) -> None:
+    state, address = server
+    found = textmill("submit", "quickstart", "--endpoint", address, *words)
+    assert found.exit_code == 2
+    assert line in found.output
+    assert state.requests == []
+
+
+def test_a_pipeline_without_training_has_no_hardware_to_choose(server: tuple[State, str]) -> None:
+    state, address = server
+    words = ["--hardware", "cpu-large", "-p", "checkpoint=s3://made/checkpoint"]
+    found = textmill("submit", "script_generate", "--endpoint", address, *words)
+    assert found.exit_code == 2
+    assert "script-generate has no parameter train_cpu" in found.output
+    assert state.requests == []
+
+
 def test_again_and_again(server: tuple[State, str]) -> None:
     state, address = server
     textmill("submit", "quickstart", "--endpoint", address, "--every", "6h")

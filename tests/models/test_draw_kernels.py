@@ -71,6 +71,44 @@ def test_the_tokens_are_those_of_sample(kind: str, given: dict[str, float]) -> N
     assert allowed[found].all()
 
 
+@pytest.mark.parametrize("kind", ["smooth", "tied"])
+def test_the_likeliest_are_those_of_sample_whatever_is_drawn(kind: str) -> None:
+    allowed = np.random.default_rng(4).random(VOCABULARY) < 0.9
+    controls = Controls.neutral(ROWS)
+    controls.likeliest[:], controls.temperature[::2], controls.penalty[:] = np.arange(ROWS) % 6, 0.3, 2
+    asked = drawing(
+        np.full((1, ROWS), -1),
+        uniforms(1, np.arange(ROWS), 0)[None],
+        controls,
+        allowed,
+        np.ones((ROWS, VOCABULARY), bool),
+        1,
+    )
+    x = logits(kind)
+    for row in range(ROWS):
+        draw(x[row], asked, 0, row, row, 0)
+    with jax.enable_x64(True):
+        ids, scores = sample.likeliest(x, np.where(allowed, 0, -np.inf).astype(np.float32))
+    for row, count in enumerate(controls.likeliest):
+        assert (asked.best[0, row, :count] == ids[row, :count]).all()
+        assert (asked.best[0, row, count:] == -1).all()
+        assert asked.best_scores[0, row, :count] == pytest.approx(np.asarray(scores)[row, :count], abs=1e-5)
+        for token, score in zip(asked.best[0, row, :count], asked.best_scores[0, row, :count], strict=True):
+            assert score == log_probability(x[row], token)
+
+
+def test_where_fewer_may_come_fewer_are_told() -> None:
+    x, allowed = np.array([[1, 5, 3]], np.float32), np.array([True, False, True])
+    controls = Controls.neutral(1)
+    controls.likeliest[:] = 5
+    asked = drawing(np.full((1, 1), 1), np.zeros((1, 1)), controls, allowed, np.zeros((1, 3), bool), 1)
+    draw(x[0], asked, 0, 0, 0, 0)
+    assert asked.best.tolist() == [[[2, 0, -1, -1, -1]]]
+    with jax.enable_x64(True):
+        ids, _ = sample.likeliest(x, np.where(allowed, 0, -np.inf).astype(np.float32))
+    assert ids.tolist() == [[2, 0, -1]]
+
+
 def test_each_row_has_its_own_controls() -> None:
     controls, allowed = Controls.neutral(ROWS), np.ones(VOCABULARY, np.bool_)
     for row in range(ROWS):

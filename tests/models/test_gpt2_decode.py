@@ -361,6 +361,19 @@ def test_slots_that_rest_change_nothing_of_the_others() -> None:
     draw(pool, 2, np.arange(3))
 
 
+def test_slots_that_rest_stay_at_the_beginning_of_their_context(of_jax: dict[str, Any]) -> None:
+    """A step of a GPU's pool goes over the longest context in it."""
+    pool, controls = of_jax["float32"].pool(2), Controls.neutral(2)
+    pool.read(0, IDS[:50])
+    pool.rest(0)
+    pool.read(1, IDS[:3])
+    draw(pool, 9, np.arange(2), controls)
+    assert pool.room(0) == CONFIG.context
+    assert pool.room(1) == CONFIG.context - 11
+    pool.read(0, IDS[:50])
+    assert pool.room(0) == CONFIG.context - 49
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_pool_grows_with_its_texts(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     decoder = CPUDecoder(CONFIG, PEAKED, precision=precision)
@@ -416,3 +429,26 @@ def test_penalty_goes_on_over_a_text_that_is_read_again(kind: Any) -> None:
         pool.read(slot, IDS[90:100])
     tokens, _ = draw(pool, 20, np.arange(pool.slots), controls)
     assert set(tokens[:, 0].tolist()) & set(IDS[:90].tolist()), "a new text has not said them"
+
+
+@pytest.mark.parametrize("kind", [CPUDecoder, JaxDecoder])
+def test_the_likeliest_tokens_are_those_of_the_plain_model(kind: Any) -> None:
+    pool = kind(CONFIG, PEAKED, precision="float32", banned=(0,)).pool(2)
+    expected = plain(IDS[:-1])
+    expected[:, 0] = -np.inf
+    best = np.sort(expected, axis=-1)[:, ::-1]
+    pool.read(0, IDS, likeliest=3)
+    assert pool.likeliest is not None
+    assert np.allclose(pool.likeliest.scores, best[:, :3], atol=2e-4)
+    assert (pool.likeliest.ids[:, 0] == expected.argmax(axis=-1)).all()
+    controls = Controls.neutral(pool.slots)
+    controls.likeliest[1] = 2
+    pool.rest(0)
+    fresh, first = np.arange(pool.slots) == 1, np.full(pool.slots, IDS[0])
+    forced = np.repeat(IDS[1 : CHUNK + 1, None], pool.slots, axis=1)
+    pool.run(fresh, first, forced, np.zeros(forced.shape, np.float32), controls)
+    found = pool.likeliest.of(slice(None), 1)
+    assert np.allclose(found.scores[:, :2], best[:CHUNK, :2], atol=2e-4)
+    assert (found.ids[:, 0] == expected[:CHUNK].argmax(axis=-1)).all()
+    pool.run(~fresh, first, forced, np.zeros(forced.shape, np.float32), Controls.neutral(pool.slots))
+    assert pool.likeliest is None

@@ -226,3 +226,50 @@ def test_a_slot_keeps_nothing_of_the_text_before(name: str) -> None:
     first = run(pool, 3, np.full(31, -1), u)
     for found, wanted in zip(run(pool, 3, np.full(31, -1), u), first, strict=True):
         assert (found == wanted).all()
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "odd"])
+def test_slots_that_rest_change_nothing_of_the_others(name: str) -> None:
+    """Slots rest and start again at any time; each text is the one that it is where nobody rests."""
+    decoder = CPUDecoder(CONFIGS[name], WEIGHTS[name], precision="bfloat16", threads=2)
+    slots, draw = 5, np.random.default_rng(2)
+    controls = Controls.neutral(slots)
+    controls.penalty[:], controls.temperature[:] = [1, 2, 1, 3, 1], [1, 0.5, 0, 1, 2]
+    pool, steps = decoder.pool(slots), 7
+    alone = [decoder.pool(1) for _ in range(slots)]
+    awake: set[int] = set()
+    for slot in range(slots):
+        pool.rest(slot)
+    for _ in range(30):
+        for slot in list(awake):
+            if draw.random() < 0.3:
+                pool.rest(slot)
+                awake.discard(slot)
+        fresh = draw.random(slots) < 0.4
+        awake |= set(np.flatnonzero(fresh).tolist())
+        u = draw.random((steps, slots), np.float32)
+        tokens, scores = pool.run(
+            fresh, np.arange(slots, dtype=np.int32), np.full((steps, slots), -1, np.int32), u, controls
+        )
+        assert pool._stepped == len(awake)
+        assert np.isfinite(scores).all()
+        for slot in awake:
+            drawn_here, one = np.full((steps, 1), -1, np.int32), np.array([slot])
+            wanted, _ = alone[slot].run(fresh[one], one, drawn_here, u[:, one], controls.of(one))
+            assert (tokens[:, one] == wanted).all()
+
+
+def test_the_likeliest_tokens_are_those_of_the_plain_model(decoders: dict[str, Any]) -> None:
+    pool = decoders["gru"].pool(2)
+    controls, state = Controls.neutral(pool.slots), initial_state(GRU, 1)
+    controls.likeliest[1] = 4
+    ids = np.random.default_rng(5).integers(1, GRU.vocabulary_size, 20).astype(np.int32)
+    run(pool, 3, ids, np.zeros((20, pool.slots), np.float32), controls)
+    assert pool.likeliest is not None
+    for step_ids, step_scores, token in zip(*pool.likeliest.of(slice(None), 1), [3, *ids[:-1]], strict=True):
+        logits, state = step(GRU, WEIGHTS["gru"], np.array([token]), state)
+        known = np.asarray(logits, np.float64)[0]
+        known -= np.logaddexp.reduce(known)
+        known[0] = -np.inf
+        assert step_ids[0] == known.argmax()
+        assert np.allclose(step_scores[:4], np.sort(known)[::-1][:4], atol=1e-4)

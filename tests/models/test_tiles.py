@@ -117,19 +117,40 @@ print(twice(3), sum(twice.stats.cache_hits.values()) if hasattr(twice, "stats") 
 """
 
 
-def test_kernels_are_kept_for_the_next_process_where_there_is_a_place(tmp_path: Path) -> None:
-    script = tmp_path / "small.py"
+def uses_kept(folder: Path, place: Path, **environment: str) -> str:
+    """What a fresh process prints: the product, and how many kernels it did not compile."""
+    script = folder / "small.py"
     script.write_text(KEPT)
+    made = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "XDG_CACHE_HOME": str(place), "PYTHONPATH": os.getcwd(), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout.strip()
 
-    def run(place: Path) -> str:
-        made = subprocess.run(
-            [sys.executable, str(script)],
-            env={**os.environ, "XDG_CACHE_HOME": str(place), "PYTHONPATH": os.getcwd()},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return made.stdout.strip()
 
-    assert [run(tmp_path / "cache"), run(tmp_path / "cache")] == ["6 0", "6 1"]
-    assert run(script) == "6 0", "a file is no place"
+def test_kernels_are_kept_for_the_next_process_where_there_is_a_place(tmp_path: Path) -> None:
+    assert [uses_kept(tmp_path, tmp_path / "cache") for _ in range(2)] == ["6 0", "6 1"]
+    assert uses_kept(tmp_path, tmp_path / "small.py") == "6 0", "a file is no place"
+
+
+def test_kernels_that_an_image_brings_are_used_from_a_place_of_their_own(tmp_path: Path) -> None:
+    brought = tmp_path / "brought"
+    uses_kept(tmp_path, brought)
+    before = {path: path.stat().st_mtime_ns for path in brought.rglob("*")}
+    for _ in range(2):
+        assert uses_kept(tmp_path, tmp_path / "cache", TEXTMILL_KERNELS=str(brought)) == "6 1"
+    assert {path: path.stat().st_mtime_ns for path in brought.rglob("*")} == before
+    assert len(list((tmp_path / "cache" / "textmill").iterdir())) == 1, "nothing half copied is left"
+    assert uses_kept(tmp_path, tmp_path / "small.py", TEXTMILL_KERNELS=str(brought)) == "6 0", (
+        "nowhere to copy to"
+    )
+
+
+def test_kernels_of_another_processor_are_not_run(tmp_path: Path) -> None:
+    brought = tmp_path / "brought"
+    uses_kept(tmp_path, brought, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="+sse2")
+    assert uses_kept(tmp_path, tmp_path / "cache", TEXTMILL_KERNELS=str(brought)) == "6 0"
+    assert uses_kept(tmp_path, tmp_path / "cache", TEXTMILL_KERNELS=str(brought)) == "6 1"

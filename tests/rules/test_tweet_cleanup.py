@@ -71,6 +71,10 @@ def test_a_hashtag_glued_to_a_mention_is_cleaned_once_and_for_all() -> None:
     assert told("mentions=drop, hashtags=words", "so says @user#d") == "so says d"
 
 
+def test_a_hashtag_inside_a_delimiter_leaves_no_delimiter() -> None:
+    assert told("hashtags=words", "so <|#d|> says") == "so says"
+
+
 def test_kinds_are_counted() -> None:
     assert apply("RT @a: b &gt; c, says @d https://e.f <|endoftext|>").counts == {
         "entities": 1, "delimiters": 1, "heads": 1, "links": 1, "mentions": 1, "blanks": 2,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 
 from tests.serving.running import Running, events, running
+from textmill import sample
+from textmill.drafts import Kept
 from textmill.generate_settings import GenerateSettings
 from textmill.generator import Generator
+from textmill.serving import parameters
+from textmill.serving.token_log import TokenLog
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +146,52 @@ def test_the_tokens_make_the_text_and_have_the_models_probabilities(
         drawn = scores[len(ids) :]
         assert len(drawn) == whole.tokens
         assert sum(drawn) / whole.tokens == pytest.approx(whole.scores["mean_log_probability"], abs=1e-4)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_likeliest_tokens_stand_beside_each(gpt2: Running, pairs: Generator, stream: bool) -> None:
+    asked = {"prompt": "the and", "max_tokens": 40, "seed": 2, "logprobs": 3, "echo": True}
+    answer = gpt2.complete(**asked, stream=stream)
+    found = events(answer.content)[:-1] if stream else [answer.json()]
+    logged = {
+        key: [one for event in found for one in event["choices"][0]["logprobs"][key]]
+        for key in ("tokens", "token_logprobs", "top_logprobs")
+    }
+    assert len(logged["top_logprobs"]) == len(logged["tokens"]) > 40
+    text = ""
+    for token, score, likeliest in zip(*logged.values(), strict=True):
+        assert 1 <= len(likeliest) <= 4
+        assert list(likeliest.values()) == sorted(likeliest.values(), reverse=True)
+        assert score <= max(likeliest.values())
+        if token and "\ufffd" not in token:
+            assert likeliest[token] >= score
+        assert all(name for name in likeliest)
+        text += token
+    ids = pairs.tokenizer.encode("the and")
+    _, others = pairs.likeliest([pairs.tokenizer.end_of_document, *ids], 3)  # type: ignore[arg-type]
+    for known, wanted in zip(logged["top_logprobs"], others, strict=False):
+        assert max(known.values()) == pytest.approx(wanted[0][1], abs=1e-5)
+    assert gpt2.complete(**{**asked, "logprobs": 0}).json()["choices"][0]["logprobs"]["top_logprobs"] is None
+
+
+def test_a_token_that_is_no_text_is_named_as_openai_does(pairs: Generator) -> None:
+    tokenizer = pairs.tokenizer
+    euro = tokenizer.encode("€").tolist()
+    end = tokenizer.end_of_document
+    assert len(euro) == 3
+    kept = Kept(2)
+    kept.ids, kept.scores = euro, [-1.0, -2.0, -3.0]
+    kept.others = [[(euro[0], -1.0), (end, -4.0)], [(1, -0.5), (euro[1], -2.0)], [(euro[2], -3.0)]]
+    log = TokenLog(tokenizer, np.array([end], np.int32), kept, with_prompt=False)
+    assert [(token.text, dict(token.likeliest)) for token in log.told(1)] == [
+        ("", {r"bytes:\xe2": -1.0, "<|endoftext|>": -4.0}),
+        ("", {r"bytes:\x22": -0.5, r"bytes:\x82": -2.0}),
+        ("€", {"€": -3.0}),
+    ]
+
+
+def test_as_many_likeliest_tokens_as_the_decoders_tell() -> None:
+    assert parameters.MOST_LIKELIEST == sample.MOST_LIKELIEST
 
 
 def test_a_prompt_alone_can_be_scored(service: Running, characters: Generator) -> None:

@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from textmill import hardware
 from textmill.cluster.connection import ConnectionSettings, api_errors, endpoint_of
-from textmill.errors import SettingsError
+from textmill.errors import InputError, SettingsError
 from textmill.pipeline_file import PipelineFile, read_pipeline
 from textmill.settings import setting
 
@@ -31,6 +32,22 @@ class RunSettings(ConnectionSettings):
         "Take the results of tasks that ran before with the same input: as the pipeline says (auto), or never (no).",
         choices=("auto", "no"),
     )
+    hardware: str = setting(
+        "",
+        "What train asks for, by name: cpu-small, gpu-l4, spot-gpu-a100 … (textmill/hardware.yaml). A --param train_… "
+        "still wins; a gpu wants --param train_image=… too (empty: as the pipeline says).",
+    )
+    nodes: str = setting(
+        "",
+        "With hardware: whose labels the nodes have: nvidia, gke, karpenter or aks (empty: any node that has it).",
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.hardware:
+            hardware.parameters(self.hardware, self.nodes)
+        elif self.nodes:
+            raise SettingsError("setting 'nodes' goes with 'hardware'; give both.")
 
 
 @dataclass(frozen=True)
@@ -59,10 +76,23 @@ class Submitted:
     endpoint: str
 
 
-def check(pipeline: str | Path, parameters: Mapping[str, Any]) -> tuple[PipelineFile, dict[str, Any]]:
-    """The pipeline and its parameters, checked before anything is asked of a server. Raises InputError."""
+def check(
+    pipeline: str | Path, parameters: Mapping[str, Any], settings: RunSettings | None = None
+) -> tuple[PipelineFile, dict[str, Any]]:
+    """The pipeline and its parameters, those of the settings' hardware among them, checked before anything is asked of
+    a server. Raises InputError."""
     found = read_pipeline(pipeline)
-    return found, found.arguments(parameters)
+    profile = settings.hardware if settings else ""
+    if not settings or not profile:
+        return found, found.arguments(parameters)
+    asked = hardware.parameters(profile, settings.nodes)
+    if missing := [name for name in asked if name not in found.parameters]:
+        raise InputError(
+            f"pipeline {found.name} has no parameter {missing[0]}: its hardware cannot be chosen by name."
+        )
+    if hardware.variant(profile) == "gpu" and "train_image" not in parameters:
+        raise InputError(f"hardware {profile} wants the gpu image: give it with --param train_image=…")
+    return found, found.arguments({**asked, **parameters})
 
 
 def submit(

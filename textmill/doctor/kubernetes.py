@@ -110,7 +110,7 @@ def _permissions(client: Any, namespace: str) -> Iterator[Finding]:
             refused.append(f"{verb} {resource}")
     if refused:
         text = f"this account may not {', '.join(refused)} in {namespace}: runs are followed without pods and logs."
-        yield Finding("permissions", NOTE, text, "ask for the role textmill-viewer of manifests/base")
+        yield Finding("permissions", NOTE, text, "ask for the role textmill-reader of manifests/base")
     else:
         yield Finding("permissions", OK, f"runs' pods and logs can be read in {namespace}.")
 
@@ -175,7 +175,7 @@ def _waiting(core: Any, namespace: str) -> Iterator[Finding]:
         elif reason in ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"):
             do = "push the images (make images-push), and name them with image= and train_image="
         elif reason == "CreateContainerConfigError":
-            do = "make the secret it names (manifests/base/secrets)"
+            do = "make the secret it names (manifests/examples)"
         about = f" of run {run}" if run else ""
         yield Finding("waiting pods", WRONG, f"{pod.metadata.name}{about} waits: {message or reason}", do)
     if not found:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textmill.models.tiles import apart, compiled, exponential, summing
-from textmill.sample import ONE, WEIGHT_BITS, Controls
+from textmill.sample import ONE, WEIGHT_BITS, Controls, Likeliest
 
 _BLOCK = 256  # weights that are summed before the one that is drawn is looked for
 _DIGIT = 10  # bits of a weight that one pass of a selection looks at
@@ -30,10 +30,13 @@ class Drawing(NamedTuple):
     top_k: npt.NDArray[np.int32]
     top_p: npt.NDArray[np.float32]
     penalty: npt.NDArray[np.float32]
+    likeliest: npt.NDArray[np.int32]
     allowed: npt.NDArray[np.bool_]  # [V]
     in_text: npt.NDArray[np.bool_]  # [slots, V]: tokens fed in the text so far
     tokens: npt.NDArray[np.int32]  # [N, S], what came
     scores: npt.NDArray[np.float32]  # [N, S], nats
+    best: npt.NDArray[np.int32]  # [N, S, K], the likeliest tokens, as many as any row wants
+    best_scores: npt.NDArray[np.float32]  # [N, S, K], nats
     scratch: npt.NDArray[np.float32]  # [T, V]
     weights: npt.NDArray[np.int32]  # [T, V]
     counted: npt.NDArray[np.int64]  # [T, 2 ** _DIGIT]
@@ -48,6 +51,7 @@ def drawing(
     threads: int,
 ) -> Drawing:
     """With room for what comes. Copies: an array that may not be written is another type, and compiled for anew."""
+    noted = (*forced.shape, int(controls.likeliest.max(initial=0)))
     return Drawing(
         np.array(forced, np.int32, order="C"),
         np.array(u, np.float32, order="C"),
@@ -55,14 +59,27 @@ def drawing(
         np.array(controls.top_k, np.int32),
         np.array(controls.top_p, np.float32),
         np.array(controls.penalty, np.float32),
+        np.array(controls.likeliest, np.int32),
         allowed,
         in_text,
         np.empty(forced.shape, np.int32),
         np.empty(forced.shape, np.float32),
+        np.full(noted, -1, np.int32),
+        np.zeros(noted, np.float32),
         np.empty((threads, len(allowed)), np.float32),
         np.empty((threads, len(allowed)), np.int32),
         np.empty((threads, 1 << _DIGIT), np.int64),
     )
+
+
+def of_slots(drawn: Drawing, rows: npt.NDArray[np.integer], slots: int) -> Likeliest | None:
+    """The likeliest tokens, where any were asked for, of so many slots; `rows` [S] says whose slot a row was."""
+    if not drawn.best.shape[2]:
+        return None
+    shape = len(drawn.best), slots, drawn.best.shape[2]
+    ids, scores = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    ids[:, rows], scores[:, rows] = drawn.best, drawn.best_scores
+    return Likeliest(ids, scores)
 
 
 @compiled
@@ -73,7 +90,14 @@ def draw(logits: Any, drawing: Drawing, step: int, row: int, slot: int, thread: 
     if token < 0:
         token = _drawn(logits, drawing, row, drawing.in_text[slot], thread, drawing.u[step, row])
     drawing.tokens[step, row] = token
-    drawing.scores[step, row] = log_probability(logits, token)
+    best, total = _normalizer(logits)
+    drawing.scores[step, row] = (logits[token] - best) - total
+    count = min(drawing.likeliest[row], drawing.best.shape[2])
+    if count > 0:
+        _find_likeliest(logits, drawing.allowed, drawing.best[step, row, :count])
+        for i in range(count):
+            if (other := drawing.best[step, row, i]) >= 0:
+                drawing.best_scores[step, row, i] = (logits[other] - best) - total
     return token
 
 
@@ -139,10 +163,32 @@ def _sum(weights: Any) -> int:
 @compiled
 def log_probability(logits: Any, token: int) -> float:
     """Log of the model's probability of a token, nats."""
+    best, total = _normalizer(logits)
+    return (logits[token] - best) - total
+
+
+@compiled
+def _normalizer(logits: Any) -> Any:
+    """The largest logit, and the log of the sum of all of them, relative to it."""
     best, total = _largest(logits), np.int64(0)
     for i in range(len(logits)):
         total += np.int64(np.int32(np.rint(exponential(logits[i] - best) * _ONE)))
-    return (logits[token] - best) - np.float32(np.log(np.float64(total) / np.float64(_ONE)))
+    return best, np.float32(np.log(np.float64(total) / np.float64(_ONE)))
+
+
+@compiled
+def _find_likeliest(logits: Any, allowed: Any, found: Any) -> None:
+    """The tokens of the largest logits among those allowed, best first; of equal ones the first."""
+    count = 0
+    for token in range(len(logits)):
+        if not allowed[token] or (count == len(found) and logits[token] <= logits[found[count - 1]]):
+            continue
+        count = min(count + 1, len(found))
+        place = count - 1
+        while place > 0 and logits[token] > logits[found[place - 1]]:
+            found[place] = found[place - 1]
+            place -= 1
+        found[place] = token
 
 
 @compiled

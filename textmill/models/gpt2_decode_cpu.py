@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from textmill.models import gpt2_kernels as kernels
 from textmill.models.decoding import choose_precision
-from textmill.models.draw_kernels import Drawing, drawing
+from textmill.models.draw_kernels import Drawing, drawing, of_slots
 from textmill.models.gpt2 import GPT2Config
 from textmill.models.team import Team
-from textmill.sample import Controls, Floats, Variant
+from textmill.sample import Controls, Floats, Likeliest, Variant
 
 Ids = npt.NDArray[np.int32]
 
@@ -39,6 +39,8 @@ class CPUDecoder:
 
     `banned` token ids are never drawn (they may be fed). `threads`: by themselves as many as there are cores.
     """
+
+    fixed_shapes = False  # slots at rest take no time, and prompts of any length are compiled for
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class Pool:
         self._next = np.zeros(slots, np.int32)
         self._resting = np.zeros(slots, np.bool_)
         self._in_text = np.zeros((slots, config.vocabulary_size), np.bool_)  # fed, in the text so far
+        self.likeliest: Likeliest | None = None  # of the last call, where they were asked for
 
     def room(self, slot: int) -> int:
         """Steps that still fit into the slot's context."""
@@ -96,12 +99,19 @@ class Pool:
         self._resting[slot] = True
 
     def read(
-        self, slot: int, ids: npt.NDArray[np.integer], *, scored: bool = True, continued: bool = False
+        self,
+        slot: int,
+        ids: npt.NDArray[np.integer],
+        *,
+        scored: bool = True,
+        continued: bool = False,
+        likeliest: int = 0,
     ) -> Floats:
         """Empty the slot and read `ids`, at most the context -> the log probabilities [len(ids)-1] of ids[1:], nats.
 
         The slot's next step feeds ids[-1]. Not `scored`: faster, and nothing is returned. `continued`: they are the
-        end of the slot's own text, whose earlier tokens the repetition penalty goes on counting.
+        end of the slot's own text, whose earlier tokens the repetition penalty goes on counting. `likeliest`: where
+        scored, so many tokens that were the likeliest for each of ids[1:] are in the attribute of that name.
         """
         known: npt.NDArray[np.int32] = np.asarray(ids, np.int32)
         count = len(known) - 1
@@ -109,18 +119,29 @@ class Pool:
         if not continued:
             self._in_text[slot] = False
         self._hold(count)
-        found = [self._read(slot, at, known[at : at + READ + 1], scored) for at in range(0, count, READ)]
+        found = [
+            self._read(slot, at, known[at : at + READ + 1], scored, likeliest) for at in range(0, count, READ)
+        ]
         self._next[slot], self._position[slot], self._resting[slot] = known[-1], count, False
-        return np.concatenate([np.zeros(0, np.float32), *found])
+        self.likeliest = None
+        if likeliest:
+            none = np.zeros((0, likeliest))
+            self.likeliest = Likeliest(
+                np.concatenate([none.astype(np.int32), *(drawn.best[0] for drawn in found)]),
+                np.concatenate([none.astype(np.float32), *(drawn.best_scores[0] for drawn in found)]),
+            )
+        return np.concatenate([np.zeros(0, np.float32), *(drawn.scores[0] for drawn in found if scored)])
 
-    def _read(self, slot: int, at: int, ids: Ids, scored: bool) -> Floats:
+    def _read(self, slot: int, at: int, ids: Ids, scored: bool, likeliest: int) -> Drawing:
         """Up to READ ids at position `at`, and one more, which is only scored."""
         rows, count = self._rows, len(ids) - 1
         rows.token[:count], rows.slot[:count] = ids[:-1], slot
         rows.position[:count] = np.arange(at, at + count)
-        taken = self._drawing(ids[None, 1:], np.zeros((1, count), np.float32), Controls.neutral(count))
+        controls = Controls.neutral(count)
+        controls.likeliest[:] = likeliest
+        taken = self._drawing(ids[None, 1:], np.zeros((1, count), np.float32), controls)
         self._go(taken, count, kernels.GROUP, 1, scored)
-        return taken.scores[0] if scored else np.zeros(0, np.float32)
+        return taken
 
     def _hold(self, positions: int) -> None:
         """Make the cache large enough."""
@@ -149,7 +170,7 @@ class Pool:
         fresh [S]: slots that start a new text, from nothing, by feeding `first` [S]; the others feed the token they
         ended with. forced [N, S]: the token to come, or -1 to draw it with u [N, S].
         Returns the tokens [N, S] and the model's log probability of each, nats [N, S]; those of a slot whose room
-        has run out mean nothing.
+        has run out mean nothing. Where the controls ask for the likeliest tokens, they are in `likeliest`.
         """
         steps, rows, context = len(forced), self._rows, self.decoder.config.context
         assert steps <= CHUNK, steps
@@ -166,4 +187,5 @@ class Pool:
         self._next[stepped] = drawn.tokens[-1]
         tokens, scores = np.zeros(forced.shape, np.int32), np.zeros(forced.shape, np.float32)
         tokens[:, stepped], scores[:, stepped] = drawn.tokens, drawn.scores
+        self.likeliest = of_slots(drawn, stepped, self.slots)
         return tokens, scores

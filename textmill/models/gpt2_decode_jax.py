@@ -28,7 +28,16 @@ import numpy.typing as npt
 from textmill import devices
 from textmill.models.decoding import choose_precision
 from textmill.models.gpt2 import LAYER_NORM_EPSILON, GPT2Config
-from textmill.sample import Controls, Floats, Variant, log_probability, next_token
+from textmill.sample import (
+    MOST_LIKELIEST,
+    Controls,
+    Floats,
+    Likeliest,
+    Variant,
+    likeliest,
+    log_probability,
+    next_token,
+)
 
 jax = devices.jax()
 jnp, lax = jax.numpy, jax.lax
@@ -52,6 +61,8 @@ class JaxDecoder:
 
     `banned` token ids are never drawn (they may be fed).
     """
+
+    fixed_shapes = True  # slots at rest take time too, and each length of prompts is compiled for
 
     def __init__(
         self,
@@ -173,12 +184,10 @@ class JaxDecoder:
         seen: Any,
     ) -> Any:
         """`steps` of at most CHUNK steps; forced [CHUNK, S] holds ids to feed, or -1 where one is drawn."""
-        slots = len(token)
-        allowed = np.zeros(self.config.vocabulary_size, np.float32)
-        allowed[list(self.banned)] = -np.inf
+        slots, allowed = len(token), self._allowed()
 
         def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            i, token, position, tokens, scores, seen, cache = carry
+            i, token, position, tokens, scores, best, seen, cache = carry
             if variant.penalised:
                 seen = seen.at[jnp.arange(slots), token].set(1.0)
             logits, cache = self._step(arrays, cache, token, position)
@@ -186,12 +195,23 @@ class JaxDecoder:
             token = jnp.where(forced[i] >= 0, forced[i], drawn).astype(jnp.int32)
             tokens, scores = tokens.at[i].set(token), scores.at[i].set(log_probability(logits, token))
             position = jnp.minimum(position + 1, np.int32(self.config.context - 1))
-            return i + 1, token, position, tokens, scores, seen, cache
+            if variant.likeliest:
+                found = likeliest(logits, allowed)
+                best = tuple(kept.at[i].set(new) for kept, new in zip(best, found, strict=True))
+            return i + 1, token, position, tokens, scores, best, seen, cache
 
-        written = jnp.zeros([CHUNK, slots], jnp.int32), jnp.zeros([CHUNK, slots], jnp.float32)
+        most = min(MOST_LIKELIEST, self.config.vocabulary_size) if variant.likeliest else 0
+        noted = jnp.zeros([CHUNK, slots, most], jnp.int32), jnp.zeros([CHUNK, slots, most], jnp.float32)
+        written = jnp.zeros([CHUNK, slots], jnp.int32), jnp.zeros([CHUNK, slots], jnp.float32), noted
         start = (jnp.int32(0), token, position, *written, seen, cache)
-        _, _, _, tokens, scores, _, cache = lax.while_loop(lambda carry: carry[0] < steps, body, start)
-        return tokens, scores, cache
+        _, _, _, tokens, scores, best, _, cache = lax.while_loop(lambda carry: carry[0] < steps, body, start)
+        return tokens, scores, best, cache
+
+    def _allowed(self) -> Floats:
+        """[V]: -inf where a token is never drawn."""
+        allowed = np.zeros(self.config.vocabulary_size, np.float32)
+        allowed[list(self.banned)] = -np.inf
+        return allowed
 
     def _step(self, arrays: Arrays, cache: Any, token: Any, position: Any) -> tuple[Any, Any]:
         """token, position [S] -> logits [S, V] and the cache with this step's keys and values."""
@@ -226,15 +246,18 @@ class JaxDecoder:
 
     # ------------------------------------------------------------------ prompts
 
-    def _reader(self, slots: int, length: int, scored: bool) -> Any:
+    def _reader(self, slots: int, length: int, scored: bool, noting: bool) -> Any:
         """The compiled reader of prompts padded to `length`, for a pool of so many slots."""
-        key = ("read", slots, length, scored)
+        key = ("read", slots, length, scored, noting)
         if key not in self._functions:
-            self._functions[key] = jax.jit(functools.partial(self._read, scored), donate_argnums=1)
+            self._functions[key] = jax.jit(functools.partial(self._read, scored, noting), donate_argnums=1)
         return self._functions[key]
 
-    def _read(self, scored: bool, arrays: Arrays, cache: Any, slot: Any, ids: Any, following: Any) -> Any:
-        """ids [length] into the slot's cache; the log probabilities of `following` [length] where `scored`."""
+    def _read(
+        self, scored: bool, noting: bool, arrays: Arrays, cache: Any, slot: Any, ids: Any, following: Any
+    ) -> Any:
+        """ids [length] into the slot's cache; the log probabilities of `following` [length] where `scored`, and the
+        likeliest in their places [length, K] where `noting`."""
         config, length, after = self.config, len(ids), list(cache)
         visible = jnp.tri(length, dtype=bool)
 
@@ -255,10 +278,15 @@ class JaxDecoder:
         place = jnp.minimum(jnp.arange(length), config.context - 1)
         x = self._body(arrays, self._embed(arrays, ids, place), attend)
         if not scored:
-            return tuple(after), None
+            return tuple(after), None, None
+
+        def score(part: Any) -> Any:
+            logits = self._multiply(arrays, part[0], "wte")
+            return log_probability(logits, part[1]), likeliest(logits, self._allowed()) if noting else ()
+
         parts = x.reshape(-1, BLOCK, config.width), following.reshape(-1, BLOCK)  # few logits at a time
-        scores = lax.map(lambda part: log_probability(self._multiply(arrays, part[0], "wte"), part[1]), parts)
-        return tuple(after), scores.reshape(-1)
+        scores, best = lax.map(score, parts)
+        return tuple(after), scores.reshape(-1), tuple(kept.reshape(length, -1) for kept in best)
 
     # ------------------------------------------------------------------ which numbers of slots are safe
 
@@ -325,38 +353,52 @@ class Pool:
         self._in_text = np.zeros((slots, config.vocabulary_size), np.bool_)  # fed, in the text so far
         self._position = np.zeros(slots, np.int32)  # tokens fed so far
         self._next = np.zeros(slots, np.int32)
+        self._resting = np.zeros(slots, np.bool_)
         self._forced = np.full((CHUNK, slots), -1, np.int32)
         self._u = np.zeros((CHUNK, slots), np.float32)
+        self.likeliest: Likeliest | None = None  # of the last call, where they were asked for
 
     def rest(self, slot: int) -> None:
-        """What comes back for the slot means nothing until it starts anew. Nothing is saved: all slots are stepped."""
+        """What comes back for the slot means nothing until it is read again or fresh. It is stepped with the others,
+        at the beginning of its context: a step goes over the longest one."""
+        self._resting[slot], self._position[slot] = True, 0
 
     def room(self, slot: int) -> int:
         """Steps that still fit into the slot's context."""
         return int(self.decoder.config.context - self._position[slot])
 
     def read(
-        self, slot: int, ids: npt.NDArray[np.integer], *, scored: bool = True, continued: bool = False
+        self,
+        slot: int,
+        ids: npt.NDArray[np.integer],
+        *,
+        scored: bool = True,
+        continued: bool = False,
+        likeliest: int = 0,
     ) -> Floats:
         """Empty the slot and read `ids`, at most the context -> the log probabilities [len(ids)-1] of ids[1:], nats.
 
         The slot's next step feeds ids[-1]. Not `scored`: faster, and nothing is returned. `continued`: they are the
-        end of the slot's own text, whose earlier tokens the repetition penalty goes on counting.
+        end of the slot's own text, whose earlier tokens the repetition penalty goes on counting. `likeliest`: where
+        scored, so many tokens that were the likeliest for each of ids[1:] are in the attribute of that name.
         """
         ids = np.asarray(ids, np.int32)
         count = len(ids) - 1
         assert 0 <= count < self.decoder.config.context, count
-        self._position[slot], self._next[slot] = count, ids[-1]
+        self._position[slot], self._next[slot], self._resting[slot] = count, ids[-1], False
         if not continued:
             self._in_text[slot] = False
         self._in_text[slot, ids[:-1]] = True
+        self.likeliest = None
         if not count:
             return np.zeros(0, np.float32)
         padded = np.zeros((2, _padded(count, self.decoder.config.context)), np.int32)
         padded[:, :count] = ids[:-1], ids[1:]
-        reader = self.decoder._reader(self.slots, padded.shape[1], scored)
+        reader = self.decoder._reader(self.slots, padded.shape[1], scored, bool(likeliest))
         with jax.enable_x64(True):  # the sums of log_probability
-            self._cache, found = reader(self.decoder._arrays, self._cache, np.int32(slot), *padded)
+            self._cache, found, best = reader(self.decoder._arrays, self._cache, np.int32(slot), *padded)
+        if likeliest:
+            self.likeliest = Likeliest(*(np.asarray(kept)[:count] for kept in best))
         return np.asarray(found)[:count] if scored else np.zeros(0, np.float32)
 
     def run(
@@ -367,17 +409,17 @@ class Pool:
         fresh [S]: slots that start a new text, from nothing, by feeding `first` [S]; the others feed the token they
         ended with. forced [N, S]: the token to come, or -1 to draw it with u [N, S].
         Returns the tokens [N, S] and the model's log probability of each, nats [N, S]; those of a slot whose room
-        has run out mean nothing.
+        has run out mean nothing. Where the controls ask for the likeliest tokens, they are in `likeliest`.
         """
         steps, variant = len(forced), controls.variant
         assert steps <= CHUNK, steps
-        self._position[fresh], self._in_text[fresh] = 0, False
+        self._position[fresh], self._in_text[fresh], self._resting[fresh] = 0, False, False
         self._next = np.where(fresh, first, self._next).astype(np.int32)
         self._forced[:steps], self._u[:steps] = forced, u
         settings = (controls.temperature, controls.top_k, controls.top_p, controls.penalty)
         known, started = len(self.decoder._functions), time.perf_counter()
         with jax.enable_x64(True):  # the sampler's sums
-            tokens, scores, self._cache = self.decoder._steps(self.slots, variant)(
+            tokens, scores, best, self._cache = self.decoder._steps(self.slots, variant)(
                 self.decoder._arrays,
                 self._cache,
                 np.int32(steps),
@@ -392,15 +434,17 @@ class Pool:
         if len(self.decoder._functions) > known:
             log.info("compiled for %d slots in %.1f s", self.slots, time.perf_counter() - started)
         self._remember(tokens)
+        self.likeliest = (
+            Likeliest(*(np.asarray(kept)[:steps] for kept in best)) if variant.likeliest else None
+        )
         return tokens, np.asarray(scores)[:steps]
 
     def _remember(self, tokens: Ids) -> None:
         """Take note of what was fed: the token before, and all new ones but the last."""
         fed = np.concatenate([self._next[None], tokens[:-1]])
         self._in_text[np.arange(self.slots)[None], fed] = True
-        self._position = np.minimum(self._position + len(tokens), self.decoder.config.context).astype(
-            np.int32
-        )
+        further = np.minimum(self._position + len(tokens), self.decoder.config.context)
+        self._position = np.where(self._resting, 0, further).astype(np.int32)
         self._next = tokens[-1].copy()
 
     def _seen(self, variant: Variant) -> npt.NDArray[np.float32]:

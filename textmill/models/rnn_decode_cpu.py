@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from textmill.models import rnn_kernels as kernels
 from textmill.models.decoding import choose_precision
-from textmill.models.draw_kernels import drawing
+from textmill.models.draw_kernels import drawing, of_slots
 from textmill.models.rnn import RNNConfig
 from textmill.models.team import Team
-from textmill.sample import Controls, Floats
+from textmill.sample import Controls, Floats, Likeliest
 
 Ids = npt.NDArray[np.int32]
 
@@ -35,6 +35,8 @@ class CPUDecoder:
 
     `banned` token ids are never drawn (they may be fed). `threads`: by themselves as many as there are cores.
     """
+
+    fixed_shapes = False  # slots at rest take no time, and prompts of any length are compiled for
 
     def __init__(
         self,
@@ -68,16 +70,39 @@ class CPUDecoder:
 
 
 class Pool:
-    """The state of a fixed number of slots."""
+    """The state of a fixed number of slots. Those that are stepped lie in the first rows of the kernels' arrays, in any
+    order; those that rest behind them."""
 
     def __init__(self, decoder: CPUDecoder, slots: int) -> None:
         self.decoder, self.slots = decoder, slots
         self._state = kernels.new_slots(decoder.config, slots, decoder.team.size, decoder.precision)
         self._parity = 0
-        self._in_text = np.zeros((slots, decoder.config.vocabulary_size), np.bool_)  # fed, in the text so far
+        self._in_text = np.zeros(
+            (slots, decoder.config.vocabulary_size), np.bool_
+        )  # [row, V] fed, in the text so far
+        self._slot_in = np.arange(slots)  # [row]
+        self._stepped = slots  # rows
+        self.likeliest: Likeliest | None = None  # of the last call, where they were asked for
 
     def rest(self, slot: int) -> None:
-        """What comes back for the slot means nothing until it starts anew. Nothing is saved: all slots are stepped."""
+        """The slot is not stepped, and what comes back for it means nothing, until it is fresh."""
+        row = int(np.flatnonzero(self._slot_in == slot)[0])
+        if row < self._stepped:
+            self._stepped -= 1
+            self._move(self._stepped, row)
+
+    def _wake(self, slot: int) -> None:
+        """The slot is stepped again; its state is not worth anything."""
+        row = int(np.flatnonzero(self._slot_in == slot)[0])
+        if row >= self._stepped:
+            self._slot_in[[row, self._stepped]] = self._slot_in[[self._stepped, row]]
+            self._stepped += 1
+
+    def _move(self, row: int, into: int) -> None:
+        """A row takes the place of one that is not needed any more."""
+        kernels.copy_row(self._state, row, into)
+        self._in_text[into] = self._in_text[row]
+        self._slot_in[[row, into]] = self._slot_in[[into, row]]
 
     def run(
         self, fresh: npt.NDArray[np.bool_], first: Ids, forced: Ids, u: Floats, controls: Controls
@@ -86,16 +111,32 @@ class Pool:
 
         fresh [S]: slots that start a new text, from a zero state, by feeding `first` [S]; the others feed the token
         they ended with. forced [N, S]: the token to come, or -1 to draw it with u [N, S].
-        Returns the tokens [N, S] and the model's log probability of each, nats [N, S].
+        Returns the tokens [N, S] and the model's log probability of each, nats [N, S]. Where the controls ask for the
+        likeliest tokens, they are in `likeliest`.
         """
-        steps, state, team = len(forced), self._state, self.decoder.team
+        steps, team = len(forced), self.decoder.team
         assert steps <= CHUNK, steps
         config = self.decoder.config
-        kernels.empty(state, fresh)
-        self._in_text[fresh] = False
-        state.token[:] = np.where(fresh, first, state.token)
-        drawn = drawing(forced, u, controls, self.decoder._allowed, self._in_text, team.size)
+        for slot in np.flatnonzero(fresh):
+            self._wake(int(slot))
+        stepped = self._slot_in[: self._stepped]
+        state = kernels.of_rows(self._state, self._stepped)
+        started = np.flatnonzero(fresh[stepped])
+        kernels.empty(state, started)
+        self._in_text[started] = False
+        state.token[started] = first[stepped[started]]
+        drawn = drawing(
+            forced[:, stepped],
+            u[:, stepped],
+            controls.of(stepped),
+            self.decoder._allowed,
+            self._in_text,
+            team.size,
+        )
         one_hot, parity = config.embedding == "one_hot", self._parity if config.cell == "lstm" else 0
         team.run(self.decoder._steps, self.decoder._weights, state, drawn, steps, parity, one_hot)
         self._parity = (self._parity + steps) % 2
-        return drawn.tokens, drawn.scores
+        tokens, scores = np.zeros(forced.shape, np.int32), np.zeros(forced.shape, np.float32)
+        tokens[:, stepped], scores[:, stepped] = drawn.tokens, drawn.scores
+        self.likeliest = of_slots(drawn, stepped, self.slots)
+        return tokens, scores

@@ -30,7 +30,16 @@ import numpy.typing as npt
 from textmill import devices
 from textmill.models.decoding import choose_precision
 from textmill.models.rnn import RNNConfig, state_names
-from textmill.sample import Controls, Floats, Variant, log_probability, next_token
+from textmill.sample import (
+    MOST_LIKELIEST,
+    Controls,
+    Floats,
+    Likeliest,
+    Variant,
+    likeliest,
+    log_probability,
+    next_token,
+)
 
 jax = devices.jax()
 jnp, lax, sigmoid = jax.numpy, jax.lax, jax.nn.sigmoid
@@ -51,6 +60,8 @@ class JaxDecoder:
 
     `banned` token ids are never drawn (they may be fed).
     """
+
+    fixed_shapes = True  # slots at rest take time too, and each length of prompts is compiled for
 
     def __init__(
         self,
@@ -177,16 +188,21 @@ class JaxDecoder:
         keep = jnp.where(fresh, jnp.float32(0), jnp.float32(1))[:, None]
 
         def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            i, token, tokens, scores, seen, state = carry
+            i, token, tokens, scores, best, seen, state = carry
             if variant.penalised:
                 seen = seen.at[jnp.arange(slots), token].set(1.0)
             logits, state = self._step(arrays, token, state)
             drawn = next_token(logits + allowed, u[i], controls, seen, variant)
             token = jnp.where(forced[i] >= 0, forced[i], drawn).astype(jnp.int32)
             score = log_probability(logits, token)
-            return i + 1, token, tokens.at[i].set(token), scores.at[i].set(score), seen, state
+            if variant.likeliest:
+                found = likeliest(logits, allowed)
+                best = tuple(kept.at[i].set(new) for kept, new in zip(best, found, strict=True))
+            return i + 1, token, tokens.at[i].set(token), scores.at[i].set(score), best, seen, state
 
-        written = jnp.zeros([CHUNK, slots], jnp.int32), jnp.zeros([CHUNK, slots], jnp.float32)
+        most = min(MOST_LIKELIEST, self.config.vocabulary_size) if variant.likeliest else 0
+        noted = jnp.zeros([CHUNK, slots, most], jnp.int32), jnp.zeros([CHUNK, slots, most], jnp.float32)
+        written = jnp.zeros([CHUNK, slots], jnp.int32), jnp.zeros([CHUNK, slots], jnp.float32), noted
         start = (jnp.int32(0), token, *written, keep * seen, tuple(keep * part for part in state))
         return lax.while_loop(lambda carry: carry[0] < steps, body, start)[2:]
 
@@ -230,6 +246,7 @@ class Pool:
         self._seen: Any = jnp.zeros((slots, 1), jnp.float32)
         self._forced = np.empty((CHUNK, slots), np.int32)
         self._u = np.empty((CHUNK, slots), np.float32)
+        self.likeliest: Likeliest | None = None  # of the last call, where they were asked for
 
     def rest(self, slot: int) -> None:
         """What comes back for the slot means nothing until it starts anew. Nothing is saved: all slots are stepped."""
@@ -241,7 +258,8 @@ class Pool:
 
         fresh [S]: slots that start a new text, from a zero state, by feeding `first` [S]; the others feed the token
         they ended with. forced [N, S]: the token to come, or -1 to draw it with u [N, S].
-        Returns the tokens [N, S] and the model's log probability of each, nats [N, S].
+        Returns the tokens [N, S] and the model's log probability of each, nats [N, S]. Where the controls ask for the
+        likeliest tokens, they are in `likeliest`.
         """
         steps = len(forced)
         assert steps <= CHUNK, steps
@@ -251,7 +269,7 @@ class Pool:
         known, started = len(self.decoder._loops), time.perf_counter()
         settings = (controls.temperature, controls.top_k, controls.top_p, controls.penalty)
         with jax.enable_x64(True):  # the sampler's sums
-            tokens, scores, self._seen, self._state = self.decoder._loop(self.slots, variant)(
+            tokens, scores, best, self._seen, self._state = self.decoder._loop(self.slots, variant)(
                 self.decoder._arrays,
                 np.int32(steps),
                 np.asarray(fresh, np.bool_),
@@ -265,6 +283,9 @@ class Pool:
         tokens = np.asarray(tokens)[:steps]
         if len(self.decoder._loops) > known:
             log.info("compiled for %d slots in %.1f s", self.slots, time.perf_counter() - started)
+        self.likeliest = (
+            Likeliest(*(np.asarray(kept)[:steps] for kept in best)) if variant.likeliest else None
+        )
         self._next = tokens[-1].copy()
         return tokens, np.asarray(scores)[:steps]
 

@@ -126,7 +126,21 @@ def new_slots(config: RNNConfig, slots: int, threads: int, kind: str) -> Slots:
     )
 
 
-def empty(slots: Slots, which: npt.NDArray[np.bool_]) -> None:
+def of_rows(slots: Slots, count: int) -> Slots:
+    """The same, of which only the first `count` slots are stepped."""
+    return slots._replace(token=slots.token[:count])
+
+
+def copy_row(slots: Slots, source: int, into: int) -> None:
+    """One slot's state to another one."""
+    slots.token[into] = slots.token[source]
+    slots.left[:, :, into] = slots.left[:, :, source]
+    slots.reset[:, into] = slots.reset[:, source]
+    slots.h[:, into] = slots.h[:, source]
+    slots.c[:, into] = slots.c[:, source]
+
+
+def empty(slots: Slots, which: npt.NDArray[np.integer]) -> None:
     """Set the state of these slots to zero."""
     slots.left[:, :, which] = 0
     slots.reset[:, which] = 0

@@ -13,9 +13,11 @@ Knows nothing of models.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,14 +48,10 @@ compiled = functools.partial(numba.njit, nogil=True, error_model="numpy", bounds
 def kept(function: Any) -> Any:
     """Compiled, and kept on disk for the next process where there is a place for it: compiling takes seconds.
 
-    For the function that is called from Python; those that it calls are kept with it. The place goes by the text of
-    all kernels: Numba itself looks only at the file of the one.
+    For the function that is called from Python; those that it calls are kept with it. Numba keeps a kernel for each
+    processor that it was compiled on: on another one it is compiled anew.
     """
-    place = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        / "textmill"
-        / f"kernels-{_sources()}"
-    )
+    place = _place()
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(place)
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -62,6 +60,24 @@ def kept(function: Any) -> Any:
         return compiled(function)
     finally:
         numba.config.CACHE_DIR = before
+
+
+def _place() -> Path:
+    """Where kernels are kept: by the text of all of them, as Numba itself looks only at the file of the one.
+
+    An image brings some along in TEXTMILL_KERNELS, which may be read-only (tools/warm_kernels.py). The first process
+    begins with a copy, some MB.
+    """
+    name = f"kernels-{_sources()}"
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textmill" / name
+    brought = Path(os.environ.get("TEXTMILL_KERNELS") or os.devnull) / "textmill" / name
+    beside = place.with_name(f"{name}.{os.getpid()}")
+    with contextlib.suppress(OSError):  # nowhere to write, or another process was first
+        if brought.is_dir() and not place.exists():
+            shutil.copytree(brought, beside)
+            beside.rename(place)
+    shutil.rmtree(beside, ignore_errors=True)
+    return place
 
 
 def _sources() -> str:

@@ -62,14 +62,15 @@ def apply(text: str, parameters: Parts = Parts()) -> Outcome:
     work.behead(head)
     if parameters.links != "keep":
         work.replace("links", LINK, "URL" if parameters.links == "mask" else " ")
-    while (
-        True
-    ):  # a hashtag's word may lengthen a mention, `@name.#word`, and a hashtag begin where a mention was
+    # A hashtag's word may lengthen a mention, `@name.#word`, or make a delimiter, `<|#word|>`, and a hashtag begin
+    # where one of these was.
+    while True:
         seen = work.text
         if parameters.mentions != "keep":
             work.replace("mentions", _MENTION, "@user" if parameters.mentions == "mask" else " ")
         if parameters.hashtags != "keep":
             work.replace("hashtags", _HASHTAG, r"\1" if parameters.hashtags == "words" else " ")
+        work.replace("delimiters", _DELIMITER, " ")
         if work.text == seen:
             break
     work.behead(head)  # what a link or hashtag stood before

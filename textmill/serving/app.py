@@ -63,7 +63,7 @@ def make_app(service: Service, tokens: Sequence[str] = ()) -> Starlette:
         Route("/openapi.json", described, methods=["GET"]),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
-    around = [Middleware(Noted, metrics=service.engine.metrics)]
+    around = [Middleware(Noted, metrics=service.engine.metrics, leaving=lambda: service.leaving)]
     if settings.cors:
         around.append(
             Middleware(

@@ -74,6 +74,7 @@ class Completions:
             settings=self._service.settings_for(texts, number=number, include_prompt=echo),
             stream=values.get("stream", False),
             log_tokens=(2 if echo else 1) if "logprobs" in values else 0,
+            likeliest=values.get("logprobs", 0),
             score_only=values.get("max_tokens") == 0,
         )
 
@@ -123,21 +124,20 @@ class _Shape:
     def _choice(
         self, number: int, text: str, tokens: Sequence[Token], reason: str | None, ended_by: str | None
     ) -> dict[str, Any]:
-        logged = _logged(tokens) if self._asked.log_tokens else None
+        logged = self._logged(tokens) if self._asked.log_tokens else None
         made = {"index": number, "text": text, "logprobs": logged, "finish_reason": reason}
         return {**made, "ended_by": ended_by} if ended_by else made
+
+    def _logged(self, tokens: Sequence[Token]) -> dict[str, Any]:
+        return {
+            "tokens": [token.text for token in tokens],
+            "token_logprobs": [token.log_probability for token in tokens],
+            "top_logprobs": [token.likeliest for token in tokens] if self._asked.likeliest else None,
+            "text_offset": [token.offset for token in tokens],
+        }
 
     def _used(self, written: Sequence[Written]) -> dict[str, int]:
         each = self._asked.settings.number
         prompts = sum(w.prompt_tokens for w in written if w.number % each == 0)
         drawn = sum(w.text.tokens for w in written)
         return {"prompt_tokens": prompts, "completion_tokens": drawn, "total_tokens": prompts + drawn}
-
-
-def _logged(tokens: Sequence[Token]) -> dict[str, Any]:
-    return {
-        "tokens": [token.text for token in tokens],
-        "token_logprobs": [token.log_probability for token in tokens],
-        "top_logprobs": None,
-        "text_offset": [token.offset for token in tokens],
-    }

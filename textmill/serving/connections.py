@@ -6,13 +6,14 @@ uvicorn's h11 protocol with bounds that it does not have. Every bound ends in a 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from textmill.serving.answers import error_body, to_json
-from textmill.serving.guards import HEAD_BYTES
+from textmill.serving.guards import LARGE_HEAD
 
 HEAD_SECONDS = 10.0  # from its first byte, or from the connection
 WRITE_SECONDS = 30.0  # without a reader taking anything
@@ -70,8 +71,11 @@ class Connection(H11Protocol):
         self._refuse(400, "there are no web sockets here.")
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, or has too large a head; uvicorn calls this."""
-        self._refuse(400, f"this is no HTTP/1.1 request, or its head is larger than {HEAD_BYTES:,} bytes.")
+        """What is no HTTP, or has too large a head; uvicorn calls this while it handles h11's error."""
+        if getattr(sys.exception(), "error_status_hint", 0) == 431:
+            self._refuse(431, LARGE_HEAD)
+        else:
+            self._refuse(400, "this is no HTTP/1.1 request.")
 
     def _late(self) -> None:
         self._head = None

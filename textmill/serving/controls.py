@@ -10,6 +10,7 @@ VARIANTS = (
     Variant(tempered=True),
     Variant(tempered=True, top_k=True, top_p=True),
     Variant(tempered=True, penalised=True, top_k=True, top_p=True),
+    Variant(tempered=True, penalised=True, top_k=True, top_p=True, likeliest=True),
 )
 
 

@@ -1,9 +1,8 @@
-"""Continuous batching: one thread, one resident model, and a few pools of slots that requests join and leave between
-steps.
+"""Continuous batching: one thread, one resident model, and a pool of slots that requests join and leave between steps.
 
-A step of many slots costs more than one of few, so there are pools of several sizes: a request alone is written in the
-smallest, many in the largest. A text never changes its pool while it is written, but one that has hardly begun starts
-again where the others are: the same seed gives the same text, and what was told of it is not told twice.
+Where shapes are fixed (on a GPU) slots at rest cost time too, and there are pools of several sizes: a request alone is
+written in the smallest, many in the largest. A text never changes its pool while it is written, but one that has hardly
+begun starts again where the others are: the same seed gives the same text, and what was told of it is not told twice.
 
 Everything is compiled before the engine is ready, for each pool and each set of controls (controls.py). A text depends
 on its order alone, not on the pool, the controls and the company it is written in (models/*_decode.py and sample.py see
@@ -18,7 +17,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +33,7 @@ from textmill.slots import Slots
 
 log = logging.getLogger("textmill.serving")
 
-SMALL_POOLS = (2, 8, 16)  # slots; beside them the largest pool
+SMALL_POOLS = (2, 8, 16)  # slots; beside the largest pool, where slots at rest cost time
 STREAM_SECONDS = 0.010  # of steps between two looks at what has come and gone, where a text is streamed
 STEP_SECONDS = 0.080  # and where none is
 STREAM_SHARE, STEP_SHARE = 1 / 3, 1 / 8  # most of that time that starting the steps may take
@@ -43,7 +42,6 @@ READ_TOKENS = 2048  # most of prompts read before those who are writing go on
 YOUNG = 0.5  # seconds since its first step in which a text may start again in a larger pool
 TRIED = 8  # steps run to see what one costs
 NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "penalty": 1.0}
-ONE_TOKEN = np.zeros(1, np.int32)
 SLOWEST_GUESS = 60  # seconds that a client is told to wait at most
 
 
@@ -60,16 +58,25 @@ class Closed(Exception):
 
 
 class _Pace:
-    """How many steps to make in one turn, from the seconds that 1 and TRIED steps take."""
+    """How many steps to make in one turn. `few` and `many`: slots, and the seconds that 1 and TRIED steps of them take;
+    what they take between the two lies between."""
 
-    def __init__(self, one: float, many: float) -> None:
-        self._step = max((many - one) / (TRIED - 1), 1e-5)
-        self._start = max(one - self._step, 0.0)
+    def __init__(self, few: tuple[int, float, float], many: tuple[int, float, float]) -> None:
+        self._few, self._many = few, many
 
-    def steps(self, streamed: bool) -> int:
+    def steps(self, slots: int, streamed: bool) -> int:
+        step, start = self._seconds(slots)
         seconds, share = (STREAM_SECONDS, STREAM_SHARE) if streamed else (STEP_SECONDS, STEP_SHARE)
-        wanted = max(seconds - self._start, self._start * (1 - share) / share)
-        return max(1, int(min(wanted, LONGEST_TURN) / self._step))
+        wanted = max(seconds - start, start * (1 - share) / share)
+        return max(1, int(min(wanted, LONGEST_TURN) / step))
+
+    def _seconds(self, slots: int) -> tuple[float, float]:
+        """A step, and starting some."""
+        (least, *few), (most, *many) = self._few, self._many
+        part = (slots - least) / max(1, most - least)
+        one, several = (a + part * (b - a) for a, b in zip(few, many, strict=True))
+        step = max((several - one) / (TRIED - 1), 1e-5)
+        return step, max(one - step, 0.0)
 
 
 class Engine:
@@ -200,22 +207,22 @@ class Engine:
 
     def _warm_up(self) -> None:
         """Make the pools and compile everything that a request can need."""
+        from textmill.sample import MOST_LIKELIEST
         from textmill.serving.controls import ServedControls
 
         started = time.monotonic()
         generator = self.generator
-        sizes = [size for size in SMALL_POOLS if size < self._most] + [self._most]
+        small = SMALL_POOLS if generator.decoder.fixed_shapes else ()
+        sizes = [size for size in small if size < self._most] + [self._most]
         pools = {slots.size: slots for slots in (generator.slots(size) for size in sizes)}
         for slots in pools.values():
             slots.controls = ServedControls.neutral(slots.size)
             self._compile(slots)
         self._pools = sorted(pools.values(), key=lambda slots: slots.size)
         self._most = min(self._most, self._pools[-1].size)  # more in the small ones would slow all down
-        generator.token_scores(np.zeros(3, np.int32))
-        length = 2
-        while generator.context and length < generator.context:  # prompts are scored in the smallest pool
-            length = min(2 * length, generator.context)
-            generator.token_scores(np.zeros(length, np.int32))
+        for length in self._lengths():  # prompts are scored in a pool of their own
+            for most in (0, MOST_LIKELIEST):
+                generator.likeliest(np.zeros(length, np.int32), most)
         sizes_made = ", ".join(str(slots.size) for slots in self._pools)
         log.info("warmed up pools of %s slots in %.1f s", sizes_made, time.monotonic() - started)
 
@@ -223,9 +230,7 @@ class Engine:
         from textmill.serving.controls import VARIANTS
 
         pool, size = slots.pool, slots.size
-        length, context = 1, self.generator.context
-        while context and length < context:
-            length = min(2 * length, context)
+        for length in self._lengths() if self.generator.context else ():
             pool.read(0, np.zeros(length, np.int32), scored=False)
         none = np.zeros(size, np.bool_), np.zeros(size, np.int32)
         for variant in VARIANTS:
@@ -235,24 +240,40 @@ class Engine:
                 top_k=int(variant.top_k),
                 top_p=0.5 if variant.top_p else 1.0,
                 penalty=2.0 if variant.penalised else 1.0,
+                likeliest=int(variant.likeliest),
             )
-            self._rest(slots)
             forced, u = np.full((1, size), -1, np.int32), np.zeros((1, size), np.float32)
             pool.run(*none, forced, u, slots.controls)
             slots.controls.set(0, **NEUTRAL)
-        self._paces[slots] = _Pace(*(self._timed(slots, steps) for steps in (1, TRIED)))
+        few, many = ((count, *self._timed(slots, count)) for count in (1, size))
+        self._paces[slots] = _Pace(few, many)
 
-    def _timed(self, slots: Slots, steps: int) -> float:
-        """Seconds that so many steps in all slots take: the best of three."""
-        none = np.zeros(slots.size, np.bool_), np.zeros(slots.size, np.int32)
-        forced = np.full((steps, slots.size), -1, np.int32), np.zeros((steps, slots.size), np.float32)
-        found = []
-        for _ in range(3):
-            self._rest(slots)
+    def _lengths(self) -> Iterator[int]:
+        """Of prompts, so that all that they need is compiled."""
+        generator, length = self.generator, 2
+        yield length
+        while generator.decoder.fixed_shapes and length < generator.context:
+            length = min(2 * length, generator.context)
+            yield length
+
+    def _timed(self, slots: Slots, count: int) -> tuple[float, float]:
+        """Seconds that 1 and TRIED steps in so many slots take: the best of three."""
+        size, pool = slots.size, slots.pool
+        found: dict[int, list[float]] = {1: [], TRIED: []}
+        fresh, first = np.zeros(size, np.bool_), np.zeros(size, np.int32)
+        for steps in list(found) * 3:
+            for slot in range(count):
+                if self.generator.context:
+                    pool.read(slot, first[:1], scored=False)
+                else:
+                    fresh[slot] = True
+            forced, u = np.full((steps, size), -1, np.int32), np.zeros((steps, size), np.float32)
             started = time.perf_counter()
-            slots.pool.run(*none, *forced, slots.controls)
-            found.append(time.perf_counter() - started)
-        return min(found)
+            pool.run(fresh, first, forced, u, slots.controls)
+            found[steps].append(time.perf_counter() - started)
+        for slot in range(size):
+            pool.rest(slot)
+        return min(found[1]), min(found[TRIED])
 
     # ------------------------------------------------------------------ joining and leaving
 
@@ -339,10 +360,11 @@ class Engine:
 
     def _open_log(self, writing: Writing) -> None:
         draft, with_prompt = writing.draft, writing.order.log_tokens == 2
-        draft.kept = Kept([], [])
+        draft.kept = Kept(writing.order.likeliest)
         writing.log = TokenLog(self.generator.tokenizer, draft.ids, draft.kept, with_prompt)
-        scores = self.generator.token_scores(draft.ids).tolist() if with_prompt else []
-        writing.tokens = writing.log.prompt(scores)
+        if with_prompt:
+            scores, others = self.generator.likeliest(draft.ids, draft.kept.likeliest)
+            writing.tokens = writing.log.prompt(scores.tolist(), others)
 
     def _release(self, slots: Slots, slot: int) -> None:
         draft = slots.drafts[slot]
@@ -354,23 +376,15 @@ class Engine:
     # ------------------------------------------------------------------ stepping
 
     def _step(self, slots: Slots) -> None:
-        self._rest(slots)
         drafts = [draft for _, draft in slots.writing]
         streamed = any(self._writing[draft].order.pieces for draft in drafts)
-        most = self._paces[slots].steps(streamed)
+        most = self._paces[slots].steps(len(drafts), streamed)
         if not self.generator.context:
             most = max(most, *(draft.prompt_left() for draft in drafts))
         drawn = slots.advance(most)
         self.metrics.stepped(drawn)
         for i, draft in slots.writing:
             self._tell_of(slots, i, self._writing[draft])
-
-    def _rest(self, slots: Slots) -> None:
-        """Keep the slots that nobody uses at the beginning of their context: a step goes over the longest one."""
-        if self.generator.context:
-            for i, draft in enumerate(slots.drafts):
-                if draft is None:
-                    slots.pool.read(i, ONE_TOKEN, scored=False)
 
     def _tell_of(self, slots: Slots, slot: int, writing: Writing) -> None:
         order, draft, now = writing.order, writing.draft, time.monotonic()

@@ -29,7 +29,18 @@ def local_checkpoint(checkpoint: str, cache: Path | None = None) -> Path:
         return Path(checkpoint)
     address = checkpoint.rstrip("/")
     folder = (cache or _cache()) / hashlib.sha256(address.encode()).hexdigest()[:16]
-    remote = open_remote(address)
+    fetch_checkpoint(address, folder)
+    return folder
+
+
+def fetch_checkpoint(address: str, folder: Path, sha256: str = "") -> int:
+    """Make `folder` the checkpoint at an address, every file as its manifest says; what is there already is kept.
+    Returns the bytes of its files.
+
+    `sha256`: the digest that the manifest must have, so that it is this checkpoint and no other.
+    Raises InputError where there is no such checkpoint, MachineError where it cannot be fetched or kept.
+    """
+    remote = open_remote(address.rstrip("/"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / manifest.NAME).unlink(missing_ok=True)
@@ -40,7 +51,13 @@ def local_checkpoint(checkpoint: str, cache: Path | None = None) -> Path:
     (fresh / manifest.NAME).unlink(missing_ok=True)
     try:
         fetch(remote, manifest.NAME, fresh)
-        for name, entry in _files(fresh / manifest.NAME, remote.label).items():
+        files = _files(fresh / manifest.NAME, remote.label)
+        found = manifest.Manifest("checkpoint", files).digest
+        if sha256 and found != sha256:
+            raise InputError(
+                f"the checkpoint at {remote.label} has the SHA-256 {found}, not {sha256}: it is another one by now."
+            )
+        for name, entry in files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             fetch(
@@ -53,7 +70,7 @@ def local_checkpoint(checkpoint: str, cache: Path | None = None) -> Path:
     except Missing as problem:
         raise InputError(f"there is no whole checkpoint at {remote.label}: {problem}.") from None
     os.replace(fresh / manifest.NAME, folder / manifest.NAME)
-    return folder
+    return sum(entry["size"] for entry in files.values())
 
 
 class _Below:

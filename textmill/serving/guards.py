@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ OPEN = re.compile(r"/(?:v2/health/(?:live|ready)|metrics|openapi\.json|page/.*)?
 UNLIMITED = re.compile(r"/(?:v2/health/(?:live|ready)|metrics|page/.*)", re.DOTALL)
 FAILED = "the service has failed to answer; its log says why."
 HEAD_BYTES = 64 << 10  # of a request's line and headers
+LARGE_HEAD = f"the request's head is larger than {HEAD_BYTES:,} bytes."
 CLIENTS = 10_000  # whose last requests are remembered
 SHORTEST_TOKEN = 8
 
@@ -56,10 +57,11 @@ def is_open(scope: Scope) -> bool:
 
 
 class Noted:
-    """Gives each request an id, answers with security headers, and notes how it ended."""
+    """Gives each request an id, answers with security headers, and notes how it ended. While `leaving` is true, each
+    connection is closed after its answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, leaving: Callable[[], bool]) -> None:
+        self._app, self._metrics, self._leaving = app, metrics, leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +76,10 @@ class Noted:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _with_headers(message.get("headers", ()), request_id)
+                more = {**HEADERS, "x-request-id": request_id}
+                if self._leaving():
+                    more["connection"] = "close"
+                message["headers"] = _with_headers(message.get("headers", ()), more)
             else:
                 size += len(message.get("body", b""))
             await send(message)
@@ -107,10 +112,9 @@ class Noted:
             )
 
 
-def _with_headers(headers: Any, request_id: str) -> list[tuple[bytes, bytes]]:
+def _with_headers(headers: Any, more: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     found = list(headers)
     there = {name.lower() for name, _ in found}
-    more = {**HEADERS, "x-request-id": request_id}
     return found + [(k.encode(), v.encode()) for k, v in more.items() if k.encode() not in there]
 
 
@@ -170,8 +174,7 @@ class Access:
     def _check(self, scope: Scope) -> None:
         head = len(scope["raw_path"]) + len(scope["query_string"]) + sum(map(_size, scope["headers"]))
         if head > HEAD_BYTES:  # the parser lets a larger one pass that comes at once
-            message = f"the request's head is larger than {HEAD_BYTES:,} bytes."
-            raise Problem(431, message, headers={"connection": "close"})
+            raise Problem(431, LARGE_HEAD, headers={"connection": "close"})
         if self._rates is not None and not UNLIMITED.fullmatch(scope["path"]):
             self._rates.check(_client(scope))
         if self._tokens and not is_open(scope):

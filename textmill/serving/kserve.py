@@ -38,7 +38,7 @@ class KServe:
 
     async def ready(self, request: Request) -> Response:
         """GET /v2/health/ready: true when the model is loaded and warm, until the service shuts down."""
-        ready = self._service.engine.state == "ready"
+        ready = self._service.ready
         return answer({"ready": ready}, 200 if ready else 503)
 
     async def model(self, request: Request) -> Response:
@@ -58,7 +58,7 @@ class KServe:
     async def model_ready(self, request: Request) -> Response:
         """GET /v2/models/{model}/ready"""
         self._check(request)
-        ready = self._service.engine.state == "ready"
+        ready = self._service.ready
         return answer({"name": self._service.name, "ready": ready}, 200 if ready else 503)
 
     async def generate(self, request: Request) -> Response:

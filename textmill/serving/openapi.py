@@ -22,6 +22,7 @@ MEANINGS = {
     "413": "The body is too large.",
     "415": "The body is not said to be JSON.",
     "429": "Too many requests wait, or come from this client; Retry-After says when to come again.",
+    "431": "The request's head is too large.",
     "500": "The service has failed.",
     "503": "The model is being loaded, or the service is shutting down; Retry-After says when to come again.",
 }
@@ -167,6 +168,7 @@ def _operation(
         made["responses"][status] = _error(status)
     if "429" not in errors and not health and name != "metrics":
         made["responses"]["429"] = _error("429")
+    made["responses"]["431"] = _error("431")
     return made
 
 
@@ -226,7 +228,10 @@ def _schemas(settings: ServeSettings) -> dict[str, Any]:
         "properties": {
             "tokens": {"type": "array", "items": text},
             "token_logprobs": {"type": "array", "items": maybe_number},
-            "top_logprobs": {"type": "null"},
+            "top_logprobs": {
+                "type": ["array", "null"],
+                "items": {"type": ["object", "null"], "additionalProperties": number},
+            },
             "text_offset": {"type": "array", "items": whole},
         },
     }

@@ -6,7 +6,7 @@ Plain data between two threads. Knows nothing of HTTP and of models.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Token:
     """A token of a text: the text it adds (empty while a character is not whole), its log probability in nats (None:
-    not known, as of a text's first token) and where in the text it begins."""
+    not known, as of a text's first token) and where in the text it begins. `likeliest`: what could have come in its
+    place, with the log probabilities, where that was asked for and is known; the token itself is among them."""
 
     text: str
     log_probability: float | None
     offset: int
+    likeliest: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Order:
     """The texts of one request.
 
     `tell` is called with each event. `pieces`: wanted while a text is written. `log_tokens`: 0 no, 1 those drawn, 2
-    those of the prompt too. `score_only`: the texts are to be read, not gone on with.
+    those of the prompt too. `likeliest`: so many of the likeliest tokens beside each. `score_only`: the texts are to be
+    read, not gone on with.
     """
 
     drafts: list[Draft]
@@ -71,6 +74,7 @@ class Order:
     deadline: float  # of time.monotonic
     pieces: bool = False
     log_tokens: int = 0
+    likeliest: int = 0
     score_only: bool = False
     gone: bool = False  # set by whoever listens, from any thread: nobody is interested any more
     arrived: float = field(default_factory=time.monotonic)

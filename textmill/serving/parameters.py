@@ -18,7 +18,7 @@ Schema = Mapping[str, Any]
 LARGEST_SEED = 2**63 - 1
 LONGEST_STOP = 500
 MOST_STOPS = 16
-MOST_LOGPROBS = 5  # OpenAI's
+MOST_LIKELIEST = 5  # OpenAI's, and the decoders'
 
 KINDS: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "string": ("a string", str),
@@ -246,9 +246,9 @@ def completion(settings: ServeSettings) -> dict[str, Any]:
         },
         "logprobs": _maybe(
             "integer",
-            "Give the log probability of each token. Those of tokens that were not drawn are not given.",
+            "Give the log probability of each token, and of so many that were the likeliest in its place.",
             minimum=0,
-            maximum=MOST_LOGPROBS,
+            maximum=MOST_LIKELIEST,
         ),
         "echo": _maybe("boolean", "Give the prompt before the text."),
         "user": _maybe("string", "Accepted; not used.", maxLength=1000),

@@ -1,7 +1,7 @@
 """`textmill serve`: the process. Its address, its signals, and the way from loading to the last text.
 
-SIGTERM (or Ctrl-C): not ready any more, new requests get 503, texts that are being written go on for the time of grace
-and are then cut; a second one ends at once.
+SIGTERM (or Ctrl-C): not ready any more; new requests are taken for the time of `linger` and then get 503; texts that
+are being written go on for the time of grace and are then cut. A second one ends at once.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Serving:
             metrics=Metrics(self._name),
             post=_poster(loop),
         )
-        app = make_app(Service(settings, self.engine, self._name), self._tokens)
+        self._service = Service(settings, self.engine, self._name)
+        app = make_app(self._service, self._tokens)
         config = uvicorn.Config(
             app,
             http=bounded(settings.connections),
@@ -138,10 +139,15 @@ class Serving:
         self._draining = self._loop.create_task(self._drain())
 
     async def _drain(self) -> None:
+        loading = self.engine.state == "loading"
+        self._service.leaving = True
+        if self._settings.linger and self.engine.state == "ready":
+            log.info("stopping: new requests are taken for %g s more", self._settings.linger)
+            await asyncio.sleep(self._settings.linger)
         left = self.engine.waiting + self.engine.running
         log.info("stopping: no new requests; %d texts go on, for %g s at most", left, self._settings.grace)
-        loading = self.engine.state == "loading"
         self.engine.drain()
+        self._server.close_idle()
         if not loading:
             await asyncio.to_thread(self.engine.join, self._settings.grace)
             self.engine.cut("shutdown")
@@ -155,6 +161,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, stop: Callable[[], Any]) -> None:
         super().__init__(config)
         self._stop, self._stopping = stop, False
+
+    def close_idle(self) -> None:
+        """Close connections that were kept after an answer: their clients open new ones, elsewhere."""
+        for connection in list(self.server_state.connections):
+            if connection.cycle is not None and connection.cycle.response_complete:
+                connection.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._stopping:

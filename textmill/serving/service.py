@@ -33,12 +33,13 @@ LENGTHS = ("length", "characters", "deadline", "shutdown")  # reasons that are O
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request wants: `texts` settings for each prompt; log_tokens as Order has it."""
+    """What a request wants: `texts` settings for each prompt; log_tokens and likeliest as Order has them."""
 
     prompts: Sequence[str]
     settings: GenerateSettings
     stream: bool = False
     log_tokens: int = 0
+    likeliest: int = 0
     score_only: bool = False
 
 
@@ -68,6 +69,12 @@ class Service:
     def __init__(self, settings: ServeSettings, engine: Engine, name: str) -> None:
         self.settings, self.engine, self.name = settings, engine, name
         self.started = int(time.time())
+        self.leaving = False  # about to stop: still answers, and says that nothing more should be sent
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.engine.state == "ready" and not self.leaving
 
     @property
     def fingerprint(self) -> str:
@@ -117,6 +124,7 @@ class Service:
             time.monotonic() + self.settings.deadline,
             pieces=asked.stream,
             log_tokens=asked.log_tokens,
+            likeliest=asked.likeliest,
             score_only=asked.score_only,
         )
         try:

@@ -33,6 +33,12 @@ class ServeSettings(Settings):
     grace: float = setting(
         25.0, "Seconds after SIGTERM until texts that are being written are cut.", minimum=0
     )
+    linger: float = setting(
+        0.0,
+        "Seconds after SIGTERM in which new requests are still taken, and each connection is closed after its answer: "
+        "what sends requests here learns meanwhile to send them elsewhere.",
+        minimum=0,
+    )
     token_file: str = setting(
         "", f"File with the bearer tokens that are accepted, one a line (or one in {TOKEN_VARIABLE})."
     )

@@ -5,46 +5,49 @@ Knows tokenizers; knows nothing of HTTP.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from textmill.drafts import CONTEXT, Kept
 from textmill.prompts import Ids, start_ids
 from textmill.serving.orders import Token
 from textmill.tokenizers import Tokenizer
+from textmill.tokenizers.bpe import END, BPETokenizer
+from textmill.tokenizers.char import REPLACEMENT
+
+Others = Sequence[tuple[int, float]]  # ids and log probabilities of the likeliest tokens, best first
 
 
 class TokenLog:
-    """Gives out a text's tokens once each, in order. `prompt_scores` are those of ids[1:]; the prompt's tokens are
-    given out where they are there."""
+    """Gives out a text's tokens once each, in order; those of the prompt where `with_prompt`."""
 
     def __init__(self, tokenizer: Tokenizer, ids: Ids, kept: Kept, with_prompt: bool) -> None:
         self._tokenizer, self._ids, self._kept = tokenizer, ids.tolist(), kept
-        self._with_prompt = with_prompt
-        self._tail: list[int] = []
+        self._tail: list[int] = self._ids[: len(start_ids(tokenizer)) if with_prompt else None][-CONTEXT:]
         self._given = 0  # drawn tokens
         self._offset = 0
 
-    def prompt(self, scores: Sequence[float]) -> list[Token]:
-        """The prompt's tokens, before any drawn one; `scores` are the last of them."""
-        if not self._with_prompt:
-            self._tail = self._ids[-CONTEXT:]
-            return []
-        before = len(start_ids(self._tokenizer))
-        self._tail = self._ids[:before][-CONTEXT:]
-        known: list[float | None] = [None] * (len(self._ids) - len(scores)) + list(scores)
-        return [self._next(i, score) for i, score in zip(self._ids[before:], known[before:], strict=True)]
+    def prompt(self, scores: Sequence[float], others: Sequence[Others]) -> list[Token]:
+        """The prompt's tokens, before any drawn one; `scores` and `others` are those of the last of them."""
+        before, unknown = len(start_ids(self._tokenizer)), len(self._ids) - len(scores)
+        known: list[float | None] = [None] * unknown + list(scores)
+        beside: list[Others] = [()] * (len(self._ids) - len(others)) + list(others)
+        return [
+            self._next(*both)
+            for both in zip(self._ids[before:], known[before:], beside[before:], strict=True)
+        ]
 
     def told(self, characters: int, *, last: bool = False) -> list[Token]:
         """The tokens that make up the first `characters` of the text (prompt included where it is given out); `last`:
         and the text ends there, in the middle of a token where a stop string began in it."""
-        found = []
-        while self._given < len(self._kept.ids):
-            tail, offset = self._tail, self._offset
-            token = self._next(self._kept.ids[self._given], self._kept.scores[self._given])
+        found, kept = [], self._kept
+        while self._given < len(kept.ids):
+            tail, offset, n = self._tail, self._offset, self._given
+            token = self._next(kept.ids[n], kept.scores[n], kept.others[n] if kept.likeliest else ())
             if self._offset > characters:
                 if last and offset < characters:
-                    found.append(Token(token.text[: characters - offset], token.log_probability, offset))
-                    self._given = len(self._kept.ids)
+                    found.append(dataclasses.replace(token, text=token.text[: characters - offset]))
+                    self._given = len(kept.ids)
                     return found
                 self._tail, self._offset = tail, offset
                 return found
@@ -52,10 +55,24 @@ class TokenLog:
             found.append(token)
         return found
 
-    def _next(self, token: int, score: float | None) -> Token:
+    def _next(self, token: int, score: float | None, others: Others) -> Token:
         shown = len(self._tokenizer.decode(self._tail))
         text = self._tokenizer.decode([*self._tail, token])[shown:]
-        made = Token(text, score, self._offset)
+        likeliest = None
+        if self._kept.likeliest and score is not None:
+            pairs = [*others, *([] if any(other == token for other, _ in others) else [(token, score)])]
+            likeliest = {self._named(other, shown): value for other, value in reversed(pairs)}
+            likeliest = dict(sorted(likeliest.items(), key=lambda pair: -pair[1]))
+        made = Token(text, score, self._offset, likeliest)
         self._tail = [*self._tail, token][-CONTEXT:]
         self._offset += len(text)
         return made
+
+    def _named(self, token: int, shown: int) -> str:
+        """The text that a token would add, as OpenAI names one that is no text of its own."""
+        if token == self._tokenizer.end_of_document:
+            return END
+        text = self._tokenizer.decode([*self._tail, token])[shown:]
+        if isinstance(self._tokenizer, BPETokenizer) and (not text or REPLACEMENT in text):
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in self._tokenizer.bytes_of(token))
+        return text

@@ -27,7 +27,7 @@ EPOCH = 1288834974657  # milliseconds; an id's upper bits count from it
 class XSettings(SocialSettings):
     """What an `x:` description may say."""
 
-    archive: bool = setting(False, "Search all posts, not only the last seven days; X sells this apart.")
+    archive: bool = setting(False, "Search all posts, not only the last seven days, where your access has this.")
 
 
 class XSource(SocialSource):
@@ -47,7 +47,7 @@ class XSource(SocialSource):
         self._accounts: dict[str, str] = {}
 
     def terms(self, query: str) -> str:
-        return "https://developer.x.com/en/developer-terms/agreement-and-policy"
+        return "https://docs.x.com/developer-terms/agreement"
 
     def page(self, query: str, since: str, position: str | None) -> Page:
         client = self._client()

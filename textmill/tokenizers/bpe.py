@@ -159,6 +159,10 @@ class BPETokenizer:
         shown = self._shown
         return codecs.getincrementaldecoder("utf-8")("replace").decode(b"".join([shown[i] for i in ids]))
 
+    def bytes_of(self, token: int) -> bytes:
+        """What a token stands for; it may be a part of a character."""
+        return self._shown[token]
+
     def pieces(self, text: str) -> Iterable[str]:
         return [self._shown[i].decode("utf-8", "replace") for i in self.encode(text)]
 
