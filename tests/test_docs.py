@@ -6,12 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from textmill.cli import main
 from textmill.pipeline_file import read_pipeline
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "samples" / "README.md"]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "samples" / "README.md",
+]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -53,3 +58,21 @@ def test_verbs_of_make_in_the_readme_exist() -> None:
 def test_no_file_of_the_tree_names_this_machine() -> None:
     for document in DOCUMENTS:
         assert not re.search(r"/work/|/root/|\.\./shared", document.read_text(encoding="utf-8"))
+
+
+def test_the_forge_runs_what_ci_runs_on_every_supported_python() -> None:
+    job = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"][
+        "run"
+    ]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'requires-python = ">=3.11,<3.14"' in project
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+
+
+def test_files_that_contributing_names_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:textmill|tests|pipelines|benchmarks)/[\w./]*)`", text)
+    assert len(named) >= 10
+    for name in named:
+        assert (ROOT / name).exists(), name
