@@ -44,10 +44,19 @@ def test_weights_and_optimizer_are_counted_to_the_byte() -> None:
         {"lora_rank": 8},
         {"only_train_transformer_layers": True},
         {"optimizer": "sgd"},
+        {"sample_num": 0},
     ],
 )
 def test_what_saves_memory_makes_the_plan_smaller(change: dict[str, Any]) -> None:
     assert total(**change) < total()
+
+
+def test_samples_take_a_copy_of_the_weights_and_the_decoder_s_own() -> None:
+    parts = plan(CONFIG, LONG.replace(sample_num=1), "float32").parts
+    assert 2 * parts["weights"] * 0.98 < parts["samples"] < 2 * parts["weights"], (
+        "all but places, norms and biases"
+    )
+    assert plan(CONFIG, LONG.replace(sample_num=0), "float32").parts["samples"] == 0
 
 
 def settled(free: int, monkeypatch: pytest.MonkeyPatch, check: bool = True, **schedule: Any) -> Any:

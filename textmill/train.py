@@ -321,10 +321,12 @@ class _Run:
         there = state.facts["identity"]
         for what in ("dataset", "tokenizer", "base", "settings"):
             if there.get(what) != self.identity.get(what) and self.settings.resume != "changed":
+                other = (
+                    f"{'other' if what == 'settings' else 'another'} {what}{self._difference(state, what)}"
+                )
                 raise InputError(
-                    f"{self.checkpoint} holds a run with another {what}{self._difference(state, what)}. "
-                    "Choose another checkpoint folder, or resume=changed to go on with the new one, or resume=never "
-                    "to start afresh."
+                    f"{self.checkpoint} holds a run with {other}. Choose another checkpoint folder, or resume=changed "
+                    "to go on with what is here, or resume=never to start afresh."
                 )
         return state
 
