@@ -80,7 +80,7 @@ lock:
 
 # One lock for each image, of the versions in dev.lock. The CPU images have TensorFlow's CPU build.
 STAGES := --extra crawl --extra social --extra dumps --extra parquet --extra language --extra train \
-  --extra gpt2-simple --extra report --extra s3 --extra gcs
+  --extra gpt2-simple --extra report --extra s3 --extra gcs --extra kfp
 IMAGE_LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
   --no-header --no-annotate --no-emit-index-url --constraint requirements/dev.lock
 lock-images:

@@ -2,10 +2,11 @@
 
     python -m benchmarks.gpt2_decoding [--batches 1 30] [--prompts 64 512] [--rounds N] [--seconds S] [--out FILE.json]
 
-Random weights, texts of 200 tokens: textmill from the prompt to the text, Hugging Face by `generate` (`--ways loop`:
-also by a tight loop over its cache, which was no faster). Then the time to the first token after prompts of two
-lengths, batch 1. gpt-2-simple, many times slower, joins with --with-old, from the development environment. Exit status
-1 when a bar is missed. Some 9 minutes, after the peers' installation.
+Random weights, texts of 200 tokens: textmill from the prompt to the text (in bfloat16 where the CPU computes in it;
+in int8 too, beside the bars), Hugging Face by `generate` (`--ways loop`: also by a tight loop over its cache, which
+was no faster). Then the time to the first token after prompts of two lengths, batch 1. gpt-2-simple, many times
+slower, joins with --with-old, from the development environment. Exit status 1 when a bar is missed. Some 9 minutes,
+after the peers' installation.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def sides(batch: int, top_k: int, prompt: int, ways: list[str], *, with_old: boo
         str(top_k),
         *asked,
     ]
-    found = [Side("textmill", command)]
+    found = [Side("textmill", command), Side("textmill int8", [*command, "--precision", "int8"])]
     python = peer_python("huggingface", PACKAGES)
     for mode in ("fp32", "bf16") if cpu_features() & BFLOAT16_FEATURES else ("fp32",):
         for way in ways:

@@ -1,10 +1,12 @@
-"""New episodes of a series: a GPT-2 is fine-tuned on summaries, and goes on from the beginning of one.
+"""New episodes of a series: a GPT-2 is fine-tuned on summaries, goes on from the beginning of one, and is served.
 
 The summaries come from a wiki, its pages named by numbered series (docs/collecting.md has the description), or from
 any other source: a crawl, a folder with an episode a file.
 Hardware: 2 cores and 6 GB for the 124M model, or a GPU of 8 GB.
 Expect after 1,500 steps, as the old system trained: whole sentences, the series' names, little of a plot.
 Run it with: textmill run episodes_gpt2 --param source=mediawiki:episodes.yaml --param "prompt=Ivo and Maud were"
+On a cluster, with serve_name: the model is served there in the end, or given to the service that is there
+(docs/serving_on_kubernetes.md; the tasks' account needs a role for that).
 """
 
 from kfp import dsl
@@ -15,8 +17,9 @@ from components.ingest.component import ingest
 from components.normalize.component import normalize
 from components.pull.component import pull
 from components.report.component import report
+from components.serve.component import serve
 from components.train.component import train
-from pipelines.tasks import LIGHT, WRITING, Hardware, apply, collecting
+from pipelines.tasks import DEPLOYING, LIGHT, WRITING, Hardware, apply, collecting, deploying
 
 
 @dsl.pipeline(name="episodes-gpt2")
@@ -44,8 +47,13 @@ def episodes_gpt2(
     train_accelerator_count: str = "0",
     train_nodes: dict = {},  # noqa: B006
     train_tolerations: list = [],  # noqa: B006
+    serve_name: str = "",
+    serve_namespace: str = "",
+    serve_image: str = pinned_image("serve"),
+    serve_cpu: str = "",
+    serve_memory: str = "",
 ):
-    """A GPT-2 is fine-tuned on episodes and writes new ones in whole sentences, with a report.
+    """A GPT-2 is fine-tuned on episodes and writes new ones in whole sentences, with a report; then it is served.
 
     Args:
         source: Summaries of episodes: mediawiki:episodes.yaml or crawl:site.yaml, the file at any address, or the
@@ -73,6 +81,11 @@ def episodes_gpt2(
         train_accelerator_count: How many accelerators train asks for, as text.
         train_nodes: Labels of the nodes that may run train, such as {nvidia.com/gpu.product: NVIDIA-L4}.
         train_tolerations: Taints of nodes that train puts up with, as Kubernetes writes tolerations.
+        serve_name: On a cluster, the service that gets the model; it is made where there is none (empty: none gets it).
+        serve_namespace: The service's namespace (empty: the tasks').
+        serve_image: Image of a service, by digest.
+        serve_cpu: Cores of each of its pods (empty: as it is; 2 of a new one).
+        serve_memory: Memory of each of its pods (empty: as it is; 4Gi of a new one).
     """
     light = LIGHT.on(image)
     heavy = Hardware(
@@ -114,4 +127,15 @@ def episodes_gpt2(
         more={"recapitalize": True},
     )
     texts = apply(written, WRITING.on(image)).outputs["texts"]
-    apply(report(dataset=dataset, checkpoint=checkpoint, texts=texts), light)
+    reported = apply(report(dataset=dataset, checkpoint=checkpoint, texts=texts), light)
+    with dsl.If(serve_name != ""):
+        served = serve(
+            checkpoint=checkpoint,
+            name=serve_name,
+            namespace=serve_namespace,
+            image=serve_image,
+            cpu=serve_cpu,
+            memory=serve_memory,
+            service={"page_kind": "episodes", "whole_sentences": True, "recapitalize": True},
+        ).after(reported)
+        deploying(apply(served, DEPLOYING.on(image)))

@@ -67,7 +67,7 @@ def large_corpus_gpt2(
     Args:
         source: The texts: a folder, glob, archive, URL, s3:// or gs:// address, or sample:episodes. Many files rather
             than one: a file is the smallest piece that a pod takes.
-        groups: Into how many groups the files are divided (0: one for each gigabyte of text or so).
+        groups: Into how many groups the files are divided (0: one for each 3 GB of text or so, at most 16).
         rules: Rule sets that clean the texts, with commas between.
         near_duplicates: Drop documents of which this share of word 5-grams stood in one before (0: keep all).
         vocabulary_size: Most byte pairs to learn.

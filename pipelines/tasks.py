@@ -34,6 +34,10 @@ COLLECT_VARIABLES = (
     "X_BEARER_TOKEN",
 )
 
+# The bearer token of the service, in a secret that is absent where it wants none.
+SERVE_SECRET = "textmill-serve"
+SERVE_VARIABLES = {"token": "TEXTMILL_SERVE_TOKEN"}
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -70,6 +74,7 @@ class Hardware:
 LIGHT = Hardware(cpu="1", memory="2Gi", retries=2)  # every task but those below and train
 WRITING = Hardware(cpu="1", cpu_limit="2", memory="6Gi", retries=2)  # a GPT-2 writes
 CLEANING = Hardware(cpu="1", cpu_limit="2", memory="4Gi", retries=2)  # some of a large corpus
+DEPLOYING = Hardware(cpu="250m", memory="1Gi", retries=1)  # waits for others most of the time
 
 
 def apply(task: dsl.PipelineTask, hardware: Hardware) -> dsl.PipelineTask:
@@ -99,6 +104,12 @@ def collecting(task: dsl.PipelineTask) -> dsl.PipelineTask:
     return kubernetes.use_secret_as_env(
         task, COLLECT_SECRET, {name: name for name in COLLECT_VARIABLES}, optional=True
     )
+
+
+def deploying(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Give the task the token that the service wants, where it wants one; the world may have changed: no caching."""
+    task.set_caching_options(False)
+    return kubernetes.use_secret_as_env(task, SERVE_SECRET, SERVE_VARIABLES, optional=True)
 
 
 def _resources(task: dsl.PipelineTask, hardware: Hardware) -> None:

@@ -67,7 +67,7 @@ def gpt2_generator(special_tokens: str = "id") -> Generator:
 
 # ---------------------------------------------------------------------- a decoder to follow by hand
 
-CHUNK = 5
+CHUNK = 8
 
 
 class FollowedDecoder:
@@ -83,6 +83,9 @@ class FollowedDecoder:
 
     def pool(self, rows: int) -> FollowedPool:
         return FollowedPool(self, rows)
+
+    def describe(self) -> dict[str, Any]:
+        return {}
 
     def next_token(self, seen: list[int], u: float) -> int:
         return (sum(7 * i * token for i, token in enumerate(seen, 1)) + int(u * 50)) % 256
@@ -100,9 +103,21 @@ class FollowedPool:
     def rest(self, slot: int) -> None:
         self.seen[slot] = []
 
-    def read(self, slot: int, ids: np.ndarray, *, scored: bool = True, continued: bool = False) -> np.ndarray:
+    def read(
+        self,
+        slot: int,
+        ids: np.ndarray,
+        *,
+        scored: bool = True,
+        continued: bool = False,
+        likeliest: int = 0,
+    ) -> np.ndarray:
         assert 1 <= len(ids) <= self.decoder.config.context
         self.decoder.reads.append([int(i) for i in ids])
+        from textmill.sample import Likeliest
+
+        shape = len(ids) - 1, likeliest
+        self.likeliest = Likeliest(np.zeros(shape, np.int32), np.zeros(shape, np.float32))
         self.seen[slot], self.next[slot] = [int(i) for i in ids[:-1]], int(ids[-1])
         return np.array([self.score(list(ids[:i]), int(ids[i])) for i in range(1, len(ids))], np.float32)
 
@@ -143,9 +158,9 @@ class ScriptedDecoder(FollowedDecoder):
 
 
 class ScriptedPool(FollowedPool):
-    def read(self, slot: int, ids: np.ndarray, *, scored: bool = True, continued: bool = False) -> np.ndarray:
+    def read(self, slot: int, ids: np.ndarray, **how: Any) -> np.ndarray:
         self.written = [0] * self.slots
-        return super().read(slot, ids, scored=scored, continued=continued)
+        return super().read(slot, ids, **how)
 
     def run(
         self, fresh: np.ndarray, first: np.ndarray, forced: np.ndarray, u: np.ndarray, controls: Any

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import fsspec
 import pytest
 from click.testing import CliRunner
 
+from tests.stores.moto_s3 import BUCKET, moto_s3
 from textmill import manifest
 from textmill.cli import main
 from textmill.corpus import WORK, read_corpus
@@ -140,6 +142,45 @@ def test_it_comes_from_a_store(earlier: Path, texts: Path, tmp_path: Path, store
         ingest(str(texts), tmp_path / "corpus", earlier=place)
         assert files(tmp_path / "corpus") == files(earlier)
         shutil.rmtree(tmp_path / "corpus")
+
+
+def test_it_comes_from_s3(
+    earlier: Path,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A real S3 client and server: what two runs wrote, the newer of them not whole; and what is not there."""
+    caplog.set_level("INFO", "textmill")
+    with moto_s3() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        client = boto3.client("s3", region_name="us-east-1")
+        written = files(earlier)
+        for name, data in written.items():
+            client.put_object(Bucket=BUCKET, Key=f"v2/artifacts/tweets/7/ingest/1/corpus/{name}", Body=data)
+        cut = f"v2/artifacts/tweets/8/ingest/1/corpus/{manifest.NAME}"
+        client.put_object(Bucket=BUCKET, Key=cut, Body=written[manifest.NAME])
+        (texts / "bob.txt").write_text("Bob wrote something else.")
+        places = (
+            f"minio://{BUCKET}/v2/artifacts/tweets/*/ingest/*/corpus",
+            f"s3://{BUCKET}/v2/artifacts/tweets/7/*/1/corpus",
+        )
+        for place in places:
+            summary = ingest(str(texts), tmp_path / "corpus", earlier=place)
+            assert (summary["unchanged"], summary["changed"], summary["new"]) == (1, 1, 0)
+            assert "going on from the corpus at" in caplog.text
+            shutil.rmtree(tmp_path / "corpus")
+        assert summary["items"] == 2
+        assert "8/ingest/1/corpus is not whole" in caplog.text
+        ingest(str(texts), tmp_path / "corpus", earlier=f"s3://{BUCKET}/none/yet/*/corpus")
+        shutil.rmtree(tmp_path / "corpus")
+        with pytest.raises(
+            InputError, match=f"there is no corpus at s3://{BUCKET}/nowhere: it has no manifest"
+        ):
+            ingest(str(texts), tmp_path / "corpus", earlier=f"s3://{BUCKET}/nowhere")
+        assert not (tmp_path / "corpus").exists()
 
 
 # Place made of the earlier corpus, and the line that is said of it.

@@ -185,6 +185,7 @@ ROWS = [
         ("HERE/blank.txt", r"no text in blank\.txt: no text in it"),
         ("", "no source is given"),
         ("fiel:///mill.txt", r"unknown kind of source 'fiel://'. Did you mean 'file://'"),
+        ("mastdon:HERE/text.txt", r"unknown kind of source 'mastdon:'. Did you mean 'mastodon:'"),
     ]),
     Row("http", by_http, "mill.txt", "http://127.0.0.1", "", [
         ("PLACEx", r"cannot fetch http://127\.0\.0\.1:\d+/mill\.txtx: the server answered 404 .*check the address"),

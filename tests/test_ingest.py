@@ -43,7 +43,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def timeless(folder: Path) -> dict[str, bytes]:
     """`tree` without the seconds at which items were fetched."""
-    return {name: re.sub(rb'"fetched": "[^"]+"', b'"fetched": ""', data) for name, data in tree(folder).items()}
+    return {
+        name: re.sub(rb'"fetched": "[^"]+"', b'"fetched": ""', data) for name, data in tree(folder).items()
+    }
 
 
 def texts(corpus: Path) -> dict[str, str]:

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from textmill import manifest
+from textmill import normalize as module
 from textmill.corpus import Document, ShardWriter
 from textmill.dataset import read_dataset
+from textmill.encode import EncodeJob
 from textmill.errors import FolderError, InputError
 from textmill.normalize import (
     GroupsSettings,
@@ -152,6 +154,16 @@ def test_groups_cover_the_corpus_and_are_never_empty(corpus: Path) -> None:
         assert len(groups) == max(1, min(wanted, 9))
 
 
+@pytest.mark.parametrize(("size", "number"), [(1 << 30, 1), (100, 9), (1, 9)])
+def test_the_number_of_groups_follows_the_size_up_to_a_bound(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, size: int, number: int
+) -> None:
+    monkeypatch.setattr(module, "GROUP_BYTES", size)
+    assert len(shard_groups(corpus)) == number
+    monkeypatch.setattr(module, "MOST_GROUPS", 4)
+    assert len(shard_groups(corpus)) == min(number, 4)
+
+
 @pytest.mark.parametrize("group", ["3", "a:b", "5:2", "0:10", "-1:3"])
 def test_a_wrong_group_is_one_line(corpus: Path, tmp_path: Path, group: str) -> None:
     with pytest.raises(InputError, match="is no range of the corpus's 9 items, such as 0:9"):
@@ -266,6 +278,47 @@ def test_nothing_is_kept_on_request(corpus: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "dataset"]
     settings = read_dataset(tmp_path / "dataset").manifest.settings
     assert not {"keep_work", "processes"} & set(settings), "what the bytes do not depend on is not recorded"
+
+
+def test_what_is_not_kept_gives_its_room_back_as_it_is_put_together(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts go when they are used, tokens when they are in the dataset; after a stop the next run makes them anew."""
+    left: list[tuple[int, int]] = []
+    units, append = tmp_path / ".dataset.work" / "units", EncodeJob.append_to
+
+    def counting(self: EncodeJob, writers: Any) -> Counter[str]:
+        left.append((len([*units.glob("*.counts")]), len([*units.glob("*.tokens")])))
+        if len(left) == 5:
+            raise KeyboardInterrupt
+        return append(self, writers)
+
+    monkeypatch.setattr(EncodeJob, "append_to", counting)
+    settings = NormalizeSettings.of(keep_work=False, **WORDS)
+    with pytest.raises(KeyboardInterrupt):
+        normalize(corpus, tmp_path / "dataset", settings)
+    assert left == [(0, 9), (0, 8), (0, 7), (0, 6), (0, 5)]
+    assert made(normalize(corpus, tmp_path / "dataset", settings)) == (0, 9, 4)
+    normalize(corpus, tmp_path / "fresh", NormalizeSettings.of(**WORDS))
+    assert tree(tmp_path / "dataset") == tree(tmp_path / "fresh")
+    assert not units.exists()
+
+
+def test_two_shards_that_are_the_same_share_their_units_to_the_end(tmp_path: Path) -> None:
+    items = texts()
+    corpus = write(tmp_path / "corpus", items | {"again": items["item0"], "once more": items["item0"]})
+    settings = NormalizeSettings.of(
+        keep_work=False,
+        exact_duplicates=False,
+        near_duplicates=0,
+        split="documents",
+        valid_documents="item8",
+        **WORDS,
+    )
+    figures = normalize(corpus, tmp_path / "dataset", settings)
+    assert (figures["documents"], figures["dropped"]) == (31, 2)
+    normalize(corpus, tmp_path / "kept", settings.replace(keep_work=True))
+    assert tree(tmp_path / "dataset") == tree(tmp_path / "kept")
 
 
 def test_a_damaged_unit_is_made_anew_or_said(corpus: Path, tmp_path: Path) -> None:

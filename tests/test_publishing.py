@@ -21,7 +21,7 @@ from textmill.errors import FolderError, InputError
 from textmill.models import get_model
 from textmill.models.rnn import init
 from textmill.publishing import Publisher, own_uri
-from textmill.stores import Found, Missing, Refused, Store, StoreError, open_store
+from textmill.stores import Found, Missing, Refused, Store, StoreError, open_store, read_bytes
 from textmill.tokenizers.char import CharTokenizer
 from textmill.turns import Turn
 
@@ -251,7 +251,7 @@ def test_a_damaged_step_is_passed_over_and_dropped(
     name = newest.manifest
     if "list" not in damage:
         name = published.read_step(store, newest)["state/step-00000010/weights.safetensors"]["object"]
-    data = (Path(store.label) / name).read_bytes()
+    data, _ = read_bytes(store, name)
     if "missing" in damage:
         store.delete(name)
     else:

@@ -229,7 +229,7 @@ def _add_stages() -> None:
     @click.option("--lines", is_flag=True, help="Each line of the file is a text.")
     @click.option(
         "--precision",
-        type=click.Choice(["float32", "bfloat16", "auto"]),
+        type=click.Choice(["float32", "bfloat16", "int8", "auto"]),
         default="float32",
         show_default=True,
     )
@@ -289,7 +289,7 @@ def _add_stages() -> None:
 
         \b
         Recipes: quickstart, script_train, script_generate, script_word_lstm, play_char_gru, tweets_gpt2,
-        episodes_gpt2, large_corpus_gpt2.
+        episodes_gpt2, large_corpus_gpt2, batch_generate.
         Example: textmill run quickstart --param source=my_texts/ --output out
         """
         from textmill.pipeline_file import read_pipeline

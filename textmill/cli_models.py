@@ -1,4 +1,4 @@
-"""`textmill models …`: fetch a released model or a checkpoint, write ours as others read it, say what a folder holds."""
+"""`textmill models …`: fetch a released model or a checkpoint, write ours as others read it, say what there is."""
 
 from __future__ import annotations
 

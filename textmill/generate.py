@@ -48,7 +48,7 @@ def generate(
     Raises InputError and FolderError before anything is computed.
     """
     settings = settings or GenerateSettings()
-    _check_target(Path(texts))
+    check_target(Path(texts))
     asked = read_prompts(prompts, settings.prompt)
     learned = _open_dataset(dataset)
     generator = Generator.open(Path(checkpoint), settings.precision)
@@ -58,7 +58,7 @@ def generate(
         log.warning(
             "%s is not the dataset that %s learned from; what was copied is sought there", dataset, checkpoint
         )
-    unknown = _warn_of_unknown(generator, asked)
+    unknown = warn_of_unknown(generator, asked)
     total = sum(own.number * own.length for own in (prompt.settings(settings) for prompt in asked))
     began = time.monotonic()
     with Progress("generate", total=total, unit=settings.length_unit) as progress:
@@ -66,9 +66,9 @@ def generate(
     seconds = time.monotonic() - began
     if learned is not None:
         written = _with_copied(written, learned, generator, settings)
-    summary = _summary(written, unknown)
+    summary = summarize(written, unknown)
     parents = {"checkpoint": model.digest} | ({"dataset": learned.digest} if learned else {})
-    _save(Path(texts), written, summary, settings, parents, generator.decoder.describe())
+    save_texts(Path(texts), written, summary, settings, parents, {"engine": generator.decoder.describe()})
     speed = sum(text.tokens for text in written) / max(seconds, 1e-9)
     log.info(
         "%d texts in %.1f s, %.0f tokens/s (%s)", len(written), seconds, speed, generator.decoder.precision
@@ -82,7 +82,7 @@ def score(checkpoint: Path, texts: Sequence[str], precision: str = "float32") ->
     return [generator.score(text) for text in texts]
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
     """Refuse to replace a folder that holds anything else than texts."""
     if folder.is_file() or (
         folder.is_dir() and any(folder.iterdir()) and not (folder / manifest.NAME).exists()
@@ -98,7 +98,7 @@ def _open_dataset(dataset: Path | None) -> Any:
     return None if dataset is None else read_dataset(Path(dataset))
 
 
-def _warn_of_unknown(generator: Generator, prompts: Sequence[Prompt]) -> int:
+def warn_of_unknown(generator: Generator, prompts: Sequence[Prompt]) -> int:
     """Say what of the prompts the model does not know; how many tokens that is in all."""
     unknown = Counter(piece for prompt in prompts for piece in generator.unknown_in(prompt.text))
     if unknown:
@@ -138,7 +138,8 @@ def _learned(dataset: Any, tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
         yield document["id"], tokenizer.decode(tokens[start : start + document["tokens"]].tolist())
 
 
-def _summary(written: Sequence[Text], unknown: int) -> dict[str, Any]:
+def summarize(written: Sequence[Text], unknown: int) -> dict[str, Any]:
+    """The figures of texts; `unknown`: tokens of their prompts that the model does not know."""
     tokens = sum(text.tokens for text in written)
     scores = sum(text.scores["mean_log_probability"] * text.tokens for text in written)
     summary: dict[str, Any] = {
@@ -161,28 +162,29 @@ def _summary(written: Sequence[Text], unknown: int) -> dict[str, Any]:
     return summary
 
 
-def _save(
+def save_texts(
     folder: Path,
     written: Sequence[Text],
     summary: Mapping[str, Any],
     settings: GenerateSettings,
     parents: Mapping[str, str],
-    engine: Mapping[str, Any],
+    details: Mapping[str, Any],
 ) -> None:
-    """texts.jsonl, texts.txt, summary.json, manifest.json. Nothing of the clock: the same texts, the same bytes."""
+    """texts.jsonl, texts.txt, summary.json, manifest.json. Nothing of the clock but what `details` has of it: the same
+    texts, the same bytes."""
     with new_folder(folder) as beside:
         with open(beside / "texts.jsonl", "w", encoding="utf-8", newline="\n") as lines:
             lines.writelines(json.dumps(text.as_dict(), ensure_ascii=False) + "\n" for text in written)
         with open(beside / "texts.txt", "w", encoding="utf-8", newline="\n", errors="replace") as plain:
             plain.writelines(_to_read(written, settings.delimiter))
         write_json(beside / "summary.json", dict(summary))
-        details = {"engine": dict(engine), **{k: v for k, v in summary.items() if isinstance(v, int | float)}}
+        figures = {k: v for k, v in summary.items() if isinstance(v, int | float)}
         manifest.write(
             beside,
             "texts",
             settings=settings.as_dict(),
             parents=parents,
-            details=details,
+            details={**details, **figures},
             packages=["numpy", "jax"],
         )
 

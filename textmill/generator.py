@@ -152,14 +152,22 @@ class Generator:
         prompts: Sequence[str | Prompt] | None = None,
         settings: GenerateSettings | None = None,
         progress: Progress | None = None,
+        numbers: range | None = None,
     ) -> list[Text]:
-        """`settings.number` texts for each prompt (None: the settings' one), in order, numbered through."""
+        """`settings.number` texts for each prompt (None: the settings' one), in order, numbered through.
+
+        `numbers`: only those of them; a text is the same whatever others are written.
+        """
         settings = settings or GenerateSettings()
         drafts: list[Draft] = []
+        first = 0
         for prompt in [settings.prompt] if prompts is None else prompts:
             asked = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
             own = asked.settings(settings)
-            drafts += [self.draft(len(drafts) + i, asked.text, own) for i in range(own.number)]
+            wanted = range(first, first := first + own.number)
+            if numbers is not None:
+                wanted = range(max(wanted.start, numbers.start), min(wanted.stop, numbers.stop))
+            drafts += [self.draft(i, asked.text, own) for i in wanted]
         self._say_cut(drafts)
         for draft in self._write(drafts, settings.batch_size, progress):
             log.debug("text %d: %s", draft.index, draft.finish_reason)

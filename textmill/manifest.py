@@ -24,7 +24,7 @@ from textmill.files import sha256_of, write_json
 
 NAME = "manifest.json"
 VERSION = 1
-KINDS = ("corpus", "parts", "dataset", "model", "checkpoint", "state", "texts")
+KINDS = ("corpus", "parts", "dataset", "model", "checkpoint", "state", "prompts", "texts")
 
 
 @dataclass(frozen=True)

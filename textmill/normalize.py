@@ -64,9 +64,10 @@ MOST_DROPPED = 50  # dropped documents listed by name in the report
 MOST_EXAMPLES = 5  # examples of duplicates
 MOST_UNKNOWN = 20
 MOST_NAMED = 20  # documents of a split listed by name
-GROUP_BYTES = (
-    256 << 20
-)  # of shards, about a gigabyte of text: one group of them where the number is left to us
+# Groups where their number is left to us: of so many bytes of shards, which hold about 3 GB of text, some minutes of
+# work for two cores; and no more than work side by side in the recipe, since each reads the whole corpus first.
+GROUP_BYTES = 1 << 30
+MOST_GROUPS = 16
 
 
 def normalize(
@@ -97,7 +98,8 @@ def shard_groups(corpus: Path, settings: GroupsSettings | None = None) -> list[s
     groups = (settings or GroupsSettings()).groups
     source = read_corpus(Path(corpus))
     ends = np.cumsum([shard.size for shard in _shards(source, source.items)] or [0])
-    wanted = min(groups or -(-int(ends[-1]) // GROUP_BYTES), len(source.items)) or 1
+    fitting = min(-(-int(ends[-1]) // GROUP_BYTES), MOST_GROUPS)
+    wanted = min(groups or fitting, len(source.items)) or 1
     bounds = [0]
     for number, target in enumerate(np.linspace(0, ends[-1], wanted + 1)[1:-1], start=1):
         cut = int(np.searchsorted(ends, target)) + 1
@@ -492,12 +494,17 @@ def _encode(
                 placed, unit, folder / "tokenizer", by, dtype.name, counted if counted.exists() else None
             )
         )
-    work.make("encoded", jobs, plan.documents)
+    # Units that are not kept give their room back as soon as they can; those that two equal shards share, at the end.
+    of = Counter(job.target for job in jobs)
+    passing = {target for target, times in of.items() if times == 1 and not settings.keep_work}
+    work.make("encoded", jobs, plan.documents, lambda job: (job.counted,) if job.target in passing else ())
     unknown: Counter[str] = Counter()
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder / split, dtype)) for split in SPLITS}
         for job in jobs:
             unknown.update(job.append_to(writers))
+            if job.target in passing:
+                work.drop(job.target, job.counted)
     counts = {split: writer.counts for split, writer in writers.items()}
     frequencies = {
         split: _frequencies(folder / split / "tokens.bin", dtype, tokenizer.size) for split in SPLITS

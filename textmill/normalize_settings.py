@@ -112,7 +112,7 @@ class NormalizeSettings(Settings):
 class GroupsSettings(Settings):
     """How a corpus is divided for normalize_shards."""
 
-    groups: int = setting(0, "How many groups (0: one for each gigabyte of text or so).", minimum=0)
+    groups: int = setting(0, "How many groups (0: one for each 3 GB of text or so, at most 16).", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class PipelineFile:
     path: Path
     name: str
     description: str
-    tasks: list[str]
+    tasks: list[str]  # those that run under a condition by their own names
     parameters: dict[str, Parameter]
     loops: list[str]  # those of the tasks that are loops over items
 
@@ -124,7 +124,8 @@ def read_pipeline(pipeline: str | Path) -> PipelineFile:
         for task in order
         if {"parameterIterator", "artifactIterator"} & root["dag"]["tasks"][task].keys()
     ]
-    return PipelineFile(path, name, " ".join(description.split()), order, parameters, loops)
+    shown = [each for task in order for each in _by_name(task, spec)]
+    return PipelineFile(path, name, " ".join(description.split()), shown, parameters, loops)
 
 
 def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
@@ -134,6 +135,14 @@ def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
     if kind == "NUMBER_INTEGER" and default is not None:
         default = int(default)  # the file has every number as a float
     return Parameter(name, kind, default, not optional, help)
+
+
+def _by_name(task: str, spec: Mapping[str, Any]) -> list[str]:
+    """The task; those of a condition, which KFP has as one task condition-1."""
+    about = spec["root"]["dag"]["tasks"][task]
+    if "triggerPolicy" not in about:
+        return [task]
+    return _in_order(spec["components"][about["componentRef"]["name"]]["dag"]["tasks"])
 
 
 def _in_order(tasks: Mapping[str, Any]) -> list[str]:

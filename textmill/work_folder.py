@@ -18,7 +18,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,8 +93,17 @@ class WorkFolder:
             os.replace(part, path)
         return path
 
-    def make(self, what: str, jobs: Sequence[Job], documents: Sequence[int]) -> None:
-        """Run the jobs whose targets are not there, in parallel: `what` is done ("cleaned"), to `documents` each."""
+    def make(
+        self,
+        what: str,
+        jobs: Sequence[Job],
+        documents: Sequence[int],
+        done_with: Callable[[Any], Iterable[Path | None]] = lambda job: (),
+    ) -> None:
+        """Run the jobs whose targets are not there, in parallel: `what` is done ("cleaned"), to `documents` each.
+
+        `done_with`: the units that nothing needs once a job is done; they are removed.
+        """
         missing = [i for i, job in enumerate(jobs) if not is_whole(job.target)]
         self.done[what] = self.done.get(what, 0) + len(missing)
         self.reused[what] = self.reused.get(what, 0) + len(jobs) - len(missing)
@@ -106,8 +115,9 @@ class WorkFolder:
         total = sum(documents[i] for i in missing)
         start = time.monotonic()
         with Progress(f"{what[:-2]}ing", total, unit="documents") as progress:
-            for _ in run_in_processes(_run, batches, processes, progress.advance):
-                pass
+            for index, _ in run_in_processes(_run, batches, processes, progress.advance):
+                for job in batches[index]:
+                    self.drop(*done_with(job))
         seconds = time.monotonic() - start
         log.debug("%s %d of %d shards in %.1f s by %d", what, len(missing), len(jobs), seconds, processes)
 
@@ -120,6 +130,12 @@ class WorkFolder:
         """The figures in a line."""
         told = [f"{count:,} {what}, {self.reused[what]:,} as before" for what, count in self.done.items()]
         return f"shards: {'; '.join(told)}"
+
+    def drop(self, *units: Path | None) -> None:
+        """Remove units that are not needed any more, to give their room back before the end."""
+        for path in units:
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     def clear(self, keep: bool) -> None:
         """Remove what this run did not use, or all."""

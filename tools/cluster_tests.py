@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "out" / "test-images" / "digests.json"
@@ -74,11 +75,13 @@ def start(folder: Path, kfp: str) -> None:
 
     say("loading the images")
     call(cluster, "load", *(pinned_image(variant, TABLE) for variant in VARIANTS))
-    os.environ.update(CLUSTER_IMAGES=str(TABLE), CLUSTER_IS_OURS="1")
+    minio = Path(os.environ["KUBECONFIG"]).parent / "bin" / "minio"
+    os.environ.update(CLUSTER_IMAGES=str(TABLE), CLUSTER_IS_OURS="1", MINIO=str(minio))
     if kfp:
         say("starting Kubeflow Pipelines")
         call(str(folder / "kfp"), "up")
         os.environ["KFP_ENDPOINT"] = "http://127.0.0.1:8888"
+        os.environ["MLMD_ENDPOINT"] = f"{urlsplit(os.environ['AWS_ENDPOINT_URL']).hostname}:8080"
 
 
 def tests(arguments: Sequence[str]) -> int:

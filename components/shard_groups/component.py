@@ -11,7 +11,7 @@ def shard_groups(corpus: dsl.Input[dsl.Dataset], groups: int = 0) -> list:
 
     Args:
         corpus: What ingest made.
-        groups: How many groups (0: one for each gigabyte of text or so).
+        groups: How many groups (0: one for each 3 GB of text or so, at most 16).
 
     Returns:
         The groups' names, ranges of the corpus's items such as 12:40.

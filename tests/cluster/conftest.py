@@ -3,6 +3,9 @@
 KUBECONFIG       the cluster; without one that answers everything here is skipped
 CLUSTER_IMAGES   the table that tools/images.py wrote; its images are on the cluster's nodes
 KFP_ENDPOINT     a Kubeflow Pipelines on that cluster, its pods in KFP_NAMESPACE (kubeflow)
+MLMD_ENDPOINT    that one's metadata service (127.0.0.1:8080), for what it recorded of artifacts
+MINIO            the program, for tests in which a store fails; FAILING_SECONDS (60) is how long
+KILL_STEPS       steps of the training whose pods are deleted (10000); more where they are fast
 CLUSTER_IS_OURS  anything but empty: the tests may change the node and Argo's settings
 """
 

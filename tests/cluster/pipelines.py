@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import time
 import uuid
 import warnings
@@ -13,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.kubernetes import Kubectl
+from tests.cluster.metadata import Recorded, recorded
 
-COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
+ROOT = Path(__file__).parents[2]
+COMPILED = ROOT / "pipelines" / "compiled"
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 SMALL = {"train_cpu": "1", "train_memory": "2Gi"}  # fits beside everything else on a test machine
 
@@ -51,6 +56,7 @@ class Pipelines:
         self.namespace = namespace
         self.image = image
         self.kubectl = kubectl
+        self.metadata = os.environ.get("MLMD_ENDPOINT", "127.0.0.1:8080")
 
     def submit(
         self, package: str | Path, *, cache: bool | None = None, account: str = "", **parameters: Any
@@ -127,6 +133,15 @@ class Pipelines:
             for name, [a] in ((n, about["artifacts"]) for n, about in found.items())
         }
 
+    def of_experiment(self, name: str) -> list[str]:
+        """The runs of an experiment."""
+        experiment = self.client.get_experiment(experiment_name=name).experiment_id
+        return [str(run.run_id) for run in self.client.list_runs(experiment_id=experiment).runs or []]
+
+    def recorded(self, uri: str) -> Recorded:
+        """What KFP's metadata store has of the artifact with this URI."""
+        return recorded(self.metadata, uri)
+
     def when(self, true: Callable[[], bool], seconds: float, what: str) -> None:
         Kubectl.wait_for(true, seconds, what)
 
@@ -141,6 +156,18 @@ class Pipelines:
                     + self.kubectl("logs", "-n", self.namespace, name, "-c", "main", "--tail=30")
                 )
         return "\n".join(said)
+
+
+def compiled(name: str, folder: Path) -> Path:
+    """The pipeline of tests/cluster/<name>.py, compiled; in a process of its own, as kfp notes what it has seen."""
+    target = folder / f"{name}.yaml"
+    code = (
+        "import sys; from kfp import compiler; from importlib import import_module as module;"
+        "made = getattr(module('tests.cluster.' + sys.argv[1]), sys.argv[1]);"
+        "compiler.Compiler().compile(made, sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", code, name, str(target)], check=True, cwd=ROOT)
+    return target
 
 
 def main_container(pod: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,23 @@ from typing import Any
 import pytest
 
 from tests.cluster.kubernetes import Kubectl
-from tests.cluster.pipelines import Pipelines
+from tests.cluster.pipelines import Pipelines, compiled
 from tests.cluster.test_recipes import bucket, files_of
 from textmill import published
 from textmill.stores import open_store
 
 __all__ = ["bucket"]
 
-ROOT = Path(__file__).parents[2]
-STEPS = 40_000
+STEPS = int(
+    os.environ.get("KILL_STEPS", "10000")
+)  # enough for three disturbances: some 100 to 1,000 a second
 TRAINING: dict[str, Any] = {
     "overrides": {
         "batch_size": 4,
         "num_steps": 16,
-        "validate_every": 5000,
-        "sample_every": 20_000,
-        "log_every": 5000,
+        "validate_every": STEPS // 4,
+        "sample_every": STEPS // 2,
+        "log_every": STEPS // 4,
     },
     "max_steps": STEPS,
     "save_every_minutes": 0.03,
@@ -37,26 +37,21 @@ TRAINING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("compiled") / "surviving.yaml"
-    code = (
-        "import sys; sys.path[:0] = sys.argv[1:3]; from kfp import compiler; import surviving as s;"
-        "compiler.Compiler().compile(s.surviving, sys.argv[3])"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(ROOT), str(Path(__file__).parent), str(target)], check=True
-    )
-    return target
+    return compiled("surviving", tmp_path_factory.mktemp("compiled"))
 
 
-def training_pod(kubectl: Kubectl, namespace: str, run: str) -> str:
-    """The run's pod whose component is train and that runs; "" without one."""
+def training_pod(kubectl: Kubectl, namespace: str, run: str) -> tuple[str, str]:
+    """Name and identity of the run's pod whose component is train and that runs; empty without one.
+
+    Argo may start a pod that was deleted again under its old name.
+    """
     for pod in kubectl.json("get", "pods", "-n", namespace, "-l", f"pipeline/runid={run}")["items"]:
         main = next((c for c in pod["spec"]["containers"] if c["name"] == "main"), {})
         said = json.dumps(main.get("args", []) + main.get("command", []))
         running = pod["status"].get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
         if running and "def train(" in said:
-            return str(pod["metadata"]["name"])
-    return ""
+            return str(pod["metadata"]["name"]), str(pod["metadata"]["uid"])
+    return "", ""
 
 
 def published_step(bucket: Any, run: str) -> int:
@@ -85,15 +80,21 @@ def test_a_training_pod_deleted_three_times_ends_bit_equal(
     undisturbed = pipelines.submit(package, image=pipelines.image, **TRAINING)
     whole = pipelines.succeeds(undisturbed)
     run = pipelines.submit(package, image=pipelines.image, **TRAINING)
-    draw, before, at = random.Random(), -1, []
+    draw, at, deleted = random.Random(), [], {""}
+
+    def started() -> bool:
+        return training_pod(kubectl, pipelines.namespace, run)[1] not in deleted
+
     for _ in range(3):
+        kubectl.wait_for(started, 600, "the next attempt's pod")
+        before = published_step(bucket, run)
         kubectl.wait_for(lambda before=before: published_step(bucket, run) > before, 600, "a published step")
         time.sleep(draw.uniform(0, 4))
-        before = published_step(bucket, run)
-        pod = training_pod(kubectl, pipelines.namespace, run)
-        assert pod, "the training ended before it was disturbed: give it more steps"
+        at.append(published_step(bucket, run))
+        pod, identity = training_pod(kubectl, pipelines.namespace, run)
+        assert pod, "the training ended before it was disturbed: set KILL_STEPS higher"
         kubectl("delete", "pod", "-n", pipelines.namespace, pod, "--force", "--grace-period=0")
-        at.append(before)
+        deleted.add(identity)
     disturbed = pipelines.succeeds(run)
     took, alone = disturbed.task("train").seconds, whole.task("train").seconds
     print(
@@ -103,4 +104,4 @@ def test_a_training_pod_deleted_three_times_ends_bit_equal(
     left = files_of(bucket, run, "train")
     extra = [name for name in left if name.startswith("checkpoint/published/")]
     assert len(extra) <= 1, "what was published on the way is gone"
-    assert before > 0
+    assert at == sorted(set(at)), "each attempt went on from the one before"

@@ -96,6 +96,35 @@ def test_the_dashboard_gets_figures_a_report_and_a_tensorboard(
     assert [e for e in events if "tfevents" in e.key]
 
 
+def test_the_metadata_says_what_was_made_and_of_what(
+    quickstart: Run, pipelines: Pipelines, bucket: Any
+) -> None:
+    """As KFP keeps it, and the dashboard shows it."""
+    made = {task: pipelines.outputs(quickstart.id, task) for task in STAGES}
+    known = {
+        (task, name): pipelines.recorded(about["uri"])
+        for task, outputs in made.items()
+        for name, about in outputs.items()
+        if name != "executor-logs"  # KFP's own; it numbers them
+    }
+    for (task, name), found in known.items():
+        assert (found.type, found.uri) == (made[task][name]["type"], made[task][name]["uri"]), (task, name)
+    types = {name: found.type for (task, name), found in known.items() if task == "report"}
+    assert types == {"report": "system.HTML", "card": "system.Markdown", "metrics": "system.Metrics"}
+    checkpoint = known["train", "checkpoint"].metadata
+    left = files_of(bucket, quickstart.id, "train")
+    manifest = json.loads(bucket.Object(left["checkpoint/manifest.json"]).get()["Body"].read())
+    assert checkpoint["sha256"] == manifest["digest"]
+    assert checkpoint["dataset_sha256"] == known["normalize", "dataset"].metadata["sha256"]
+    assert checkpoint["step"] > 0
+    assert {"format", "tokens_seen", "valid_loss", "tokenizer_sha256", "parent_uri"} <= set(checkpoint)
+    for task in ("ingest", "normalize", "train", "generate", "report"):
+        figures = {k: v for k, v in known[task, "metrics"].metadata.items() if k != "display_name"}
+        assert figures, task
+        assert all(isinstance(value, (int, float, str)) for value in figures.values())
+    assert 0 < known["train", "metrics"].metadata["valid_loss"] < 10
+
+
 def test_a_second_run_takes_all_of_it_from_the_cache(quickstart: Run, pipelines: Pipelines) -> None:
     again = pipelines.succeeds(pipelines.recipe("quickstart", seed=os.getpid(), **QUICK))
     assert pipelines.pods(again.id) == [], "no component ran"
@@ -129,15 +158,35 @@ def test_play_char_gru(pipelines: Pipelines) -> None:
     assert pipelines.succeeds(run).task("generate").state == "SUCCEEDED"
 
 
+def test_a_script_model_is_trained_and_another_pipeline_writes_with_it(pipelines: Pipelines) -> None:
+    trained = pipelines.recipe("script_train", preset="test", overrides={"epochs": 1})
+    pipelines.succeeds(trained)
+    checkpoint = pipelines.outputs(trained, "train")["checkpoint"]["uri"]
+    run = pipelines.recipe("script_generate", checkpoint=checkpoint, length=20)
+    assert pipelines.succeeds(run).task("generate").state == "SUCCEEDED"
+
+
+SMALL_GPT2 = {"preset": "tiny", "overrides": {"validate_every": 1}, "steps": 2, "number": 2}
+
+
+def test_episodes_gpt2(pipelines: Pipelines, tiny_gpt2_on_s3: str) -> None:
+    asked = {**SMALL_GPT2, "length": 12, "base_uri": tiny_gpt2_on_s3}
+    run = pipelines.recipe("episodes_gpt2", **asked)
+    assert pipelines.succeeds(run).task("generate").state == "SUCCEEDED"
+
+
+def test_a_large_corpus_is_cleaned_by_several_pods(pipelines: Pipelines) -> None:
+    asked = {**SMALL_GPT2, "length": 12, "groups": 2, "vocabulary_size": 300}
+    run = pipelines.recipe("large_corpus_gpt2", **asked)
+    pipelines.succeeds(run)
+    worked = pipelines.worked(run)
+    assert worked.count("normalize-shards") == 2
+    assert [worked.count(stage) for stage in ("normalize-merge", "train", "generate", "report")] == [1] * 4
+
+
 def test_tweets_gpt2_runs_a_chain_for_each_file(pipelines: Pipelines, tiny_gpt2_on_s3: str) -> None:
-    asked = {
-        "preset": "tiny",
-        "overrides": {"validate_every": 1},
-        "steps": 2,
-        "number": 2,
-        "most_characters": 60,
-    }
-    run = pipelines.recipe("tweets_gpt2", source="sample:posts", base_uri=tiny_gpt2_on_s3, **asked)
+    asked = {**SMALL_GPT2, "most_characters": 60, "base_uri": tiny_gpt2_on_s3}
+    run = pipelines.recipe("tweets_gpt2", source="sample:posts", **asked)
     pipelines.succeeds(run, 1800)
     worked = pipelines.worked(run)
     files = worked.count("take-items")

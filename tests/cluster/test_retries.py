@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,21 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.kubernetes import MANIFESTS, Kubectl
-from tests.cluster.pipelines import Pipelines
+from tests.cluster.pipelines import Pipelines, compiled
 
 SETTINGS = "workflow-controller-configmap"
-UPSTREAM = "spec: {templateDefaults: {retryStrategy: {limit: '2', retryPolicy: OnError}}}"
+# Argo ends itself over a value of one line that holds a mapping: a line's end makes it a block.
+UPSTREAM = "spec: {templateDefaults: {retryStrategy: {limit: '2', retryPolicy: OnError}}}\n"
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("compiled") / "failing_once.yaml"
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from kfp import compiler; import failing_once as f;"
-        "compiler.Compiler().compile(f.failing_once, sys.argv[2])"
-    )
-    subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent), str(target)], check=True)
-    return target
+    return compiled("failing_once", tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture

@@ -31,10 +31,15 @@ SETTINGS = {
     "report": "textmill.report:ReportSettings",
     "list_items": "textmill.items:ListSettings",
     "take_items": "textmill.items:ItemsSettings",
+    "serve": "textmill.cluster.deploying:DeploySettings",
+    "split_prompts": "textmill.generate_groups:PromptsSettings",
+    "generate_group": "textmill.generate_groups:GroupSettings",
+    "merge_texts": "textmill.settings:Settings",
 }
 OWN = {
     "ingest": {"source", "earlier"},
     "generate": {"more"},
+    "generate_group": {"more"},
     "normalize": {"more"},
     "normalize_merge": {"more"},
 }  # what a stage is told beside its settings

@@ -137,6 +137,26 @@ class PostsContract:
         assert len(self.pages(server)) <= 2
         assert self.texts(corpus)[-2:] == ["newest", "just now"]
 
+    def test_an_edited_post_is_seen_when_the_newest_are_asked_for_again(
+        self, server: Any, tmp_path: Path
+    ) -> None:
+        address, corpus = self.address(server, self.account), tmp_path / "corpus"
+        ingest(address, corpus)
+        number, _, kind = server.posts[-1]
+        server.posts[-1] = (number, "newest, edited", kind)
+        assert ingest(address, corpus)["unchanged"] == 1
+        del server.asked[:]
+        again = self.address(server, self.account, recheck=1)
+        assert ingest(again, corpus)["changed"] == 1
+        assert len(self.pages(server)) == 2, "what is newer, and the newest once more"
+        assert self.texts(corpus) == ["old bread 🥖", "朝のパン", "مرحبا 👩‍🍳", "newest, edited"]
+        assert ingest(again, corpus)["unchanged"] == 1
+
+    def test_the_first_run_asks_for_nothing_twice(self, server: Any, tmp_path: Path) -> None:
+        ingest(self.address(server, self.account, recheck=100), tmp_path / "corpus")
+        pages = [json.dumps([path, query]) for path, query, _ in self.pages(server)]
+        assert len(pages) == len(set(pages))
+
     def pages(self, server: Any) -> list[Any]:
         return [
             asked

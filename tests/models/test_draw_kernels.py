@@ -11,7 +11,7 @@ pytest.importorskip("jax")
 import jax
 
 from textmill import sample
-from textmill.models.draw_kernels import draw, drawing, log_probability
+from textmill.models.draw_kernels import draw, drawing
 from textmill.sample import Controls, uniforms
 
 ROWS, VOCABULARY = 60, 1500
@@ -93,8 +93,8 @@ def test_the_likeliest_are_those_of_sample_whatever_is_drawn(kind: str) -> None:
         assert (asked.best[0, row, :count] == ids[row, :count]).all()
         assert (asked.best[0, row, count:] == -1).all()
         assert asked.best_scores[0, row, :count] == pytest.approx(np.asarray(scores)[row, :count], abs=1e-5)
-        for token, score in zip(asked.best[0, row, :count], asked.best_scores[0, row, :count], strict=True):
-            assert score == log_probability(x[row], token)
+        come = np.flatnonzero(asked.best[0, row, :count] == asked.tokens[0, row])
+        assert (asked.best_scores[0, row, come] == asked.scores[0, row]).all()
 
 
 def test_where_fewer_may_come_fewer_are_told() -> None:
@@ -149,4 +149,3 @@ def test_forced_tokens_are_taken_and_scores_are_the_models() -> None:
     assert (asked.tokens == forced).all(), "allowed or not"
     exact = x.astype(np.float64) - np.logaddexp.reduce(x.astype(np.float64), axis=-1, keepdims=True)
     np.testing.assert_allclose(asked.scores[0], exact[np.arange(ROWS), forced[0]], rtol=1e-6, atol=1e-5)
-    assert log_probability(np.zeros(4, np.float32), 1) == pytest.approx(-np.log(4))

@@ -22,6 +22,8 @@ from textmill.models.tiles import (
     multiply,
     narrow,
     packed,
+    product,
+    quantized,
     widen,
 )
 
@@ -71,6 +73,31 @@ def test_a_row_has_the_same_bits_beside_any_others(kind: str) -> None:
     for row in range(13):
         multiply(x[row:], 1, panel, alone)
         assert (alone[0] == whole[row]).all()
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 31, 100])
+def test_products_with_int8_are_those_of_the_rounded_matrix(inputs: int) -> None:
+    columns = 2 * WIDTH - 5
+    matrices = np.random.default_rng(0).uniform(-1, 1, (2, inputs, columns)).astype(np.float32)
+    matrices[1, :, 3] = 0
+    panels, scales = quantized(matrices)
+    whole = (
+        panels[1].swapaxes(0, 1).reshape(panels.shape[2], -1)[:inputs, :columns]
+        * scales[1].reshape(-1)[:columns]
+    )
+    assert (np.abs(whole - matrices[1]) <= np.abs(matrices[1]).max(axis=0) / 254 * 1.001).all(), "half a step"
+    x = left(14, inputs, "bfloat16")
+    expected = as_float(x[:, :inputs]).astype(np.float64) @ whole.astype(np.float64)
+    for rows in range(1, 15):
+        out = np.full((14, panels.shape[1] * WIDTH), 7, np.float32)
+        for panel in range(panels.shape[1]):
+            into = out[:, panel * WIDTH : (panel + 1) * WIDTH]
+            product(x, rows, panels[1, panel], scales[1, panel], into)
+        np.testing.assert_allclose(out[:rows, :columns], expected[:rows], atol=1e-5)
+        assert (out[rows:] == 7).all(), "no other row is written"
+    alone = np.zeros((1, WIDTH), np.float32)
+    product(x[9:], 1, panels[1, 0], scales[1, 0], alone)
+    assert (alone[0] == out[9, :WIDTH]).all(), "the same bits beside any others"
 
 
 def test_numbers_are_narrowed_to_the_nearest() -> None:

@@ -21,7 +21,8 @@ from textmill import manifest
 from textmill.checkpoint import read_details
 from textmill.corpus import read_corpus
 from textmill.dataset import read_dataset
-from textmill.errors import MachineError
+from textmill.errors import InputError, MachineError
+from textmill.pipeline_file import read_pipeline
 from textmill.postprocess import count_characters
 from textmill.running import RunResult, run_pipeline
 
@@ -188,7 +189,8 @@ def test_episodes_gpt2(tiny_gpt2: str, tmp_path: Path) -> None:
         server.titles["EP008"] = EPISODE.format(name="EP008", number=8)
         server.titles["AG001"] = server.titles["AG001"].replace("bell", "horn")
         earlier = str(tmp_path / "one" / "ingest" / "corpus")
-        run("episodes_gpt2", tmp_path / "two", **asked, earlier=earlier)
+        with pytest.raises(InputError, match=r"^serve: pods cannot fetch the checkpoint from /"):
+            run("episodes_gpt2", tmp_path / "two", **asked, earlier=earlier, serve_name="episodes")
     assert len(fetched()) == 2
     assert len(shards(tmp_path / "two").items() - shards(tmp_path / "one").items()) == 2
     assert len(shards(tmp_path / "two")) == 9
@@ -217,6 +219,24 @@ def check_episodes(output: Path, result: RunResult) -> None:
         assert text["tokens"] <= 80
     settings = manifest.read(result.text.parent, "texts").settings
     assert (settings["whole_sentences"], settings["recapitalize"]) == (True, True)
+
+
+def test_the_model_is_served_in_the_end_if_a_service_is_named() -> None:
+    spec, platform = yaml.safe_load_all((COMPILED / "episodes_gpt2.yaml").read_text(encoding="utf-8"))
+    tasks = spec["root"]["dag"]["tasks"]
+    [condition] = [task for task in tasks.values() if "triggerPolicy" in task]
+    assert condition["triggerPolicy"]["condition"].endswith("--serve_name'] != ''")
+    assert {"train", "report"} <= set(condition["dependentTasks"]), "what was written could be looked at"
+    inside = spec["components"][condition["componentRef"]["name"]]["dag"]["tasks"]
+    assert list(inside) == ["serve"]
+    assert read_pipeline("episodes_gpt2").tasks[-2:] == ["report", "serve"], "no condition-1 is shown"
+    assert inside["serve"].get("cachingOptions", {}).get("enableCache") is not True
+    executor = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-serve"]
+    [token] = [s for s in executor["secretAsEnv"] if s["secretName"] == "textmill-serve"]
+    assert token["optional"] is True
+    assert token["keyToEnv"] == [{"secretKey": "token", "envVar": "TEXTMILL_SERVE_TOKEN"}]
+    image = spec["root"]["inputDefinitions"]["parameters"]["serve_image"]["defaultValue"]
+    assert "/textmill-python-serve" in image
 
 
 # ---------------------------------------------------------------------- keys

@@ -16,6 +16,7 @@ import pytest
 from tests.serving.running import wait_until
 from textmill.generate_settings import GenerateSettings
 from textmill.generator import Generator
+from textmill.serving import engine as engine_module
 from textmill.serving.engine import Busy, Closed, Engine
 from textmill.serving.orders import Done, Event, Failed, Order, Piece
 
@@ -267,6 +268,43 @@ def test_a_whole_order_may_be_larger_than_the_bound_when_nobody_waits(characters
         asker = Asker(engine)
         asker.ask(*["ab"] * 5)
         assert len(asker.done()) == 5
+
+
+def test_so_many_are_streamed_at_once_that_each_goes_on_well(
+    monkeypatch: pytest.MonkeyPatch, characters: Generator
+) -> None:
+    monkeypatch.setattr(engine_module, "STREAM_GAP", 0.0)
+    monkeypatch.setattr(engine_module, "STREAM_SLOWER", 0.0)
+    with started(characters) as engine:
+        streamed = [Asker(engine) for _ in range(3)]
+        orders = [asker.ask("ab", length=10**6, pieces=True) for asker in streamed]
+        whole = Asker(engine)
+        orders.append(whole.ask("ab", length=10**6))
+        wait_until(lambda: engine.running == 2, "not written")
+        assert engine.waiting == 2
+        wait_until(lambda: bool(streamed[0].events), "no piece")
+        assert not streamed[1].events
+        assert not streamed[2].events
+        orders[0].leave()
+        wait_until(lambda: bool(streamed[1].events), "no piece")
+        assert not streamed[2].events
+        for order in orders:
+            order.leave()
+
+
+@pytest.mark.parametrize(
+    ("steps", "most"),
+    [((0.001, 0.01), 8), ((0.010, 0.040), 4), ((0.100, 0.110), 8), ((0.100, 0.900), 1), ((0.1, 0.275), 5)],
+)
+def test_more_are_streamed_while_a_step_is_short_or_hardly_longer_than_ones_own(
+    characters: Generator, steps: tuple[float, float], most: int
+) -> None:
+    with started(characters, slots=8) as engine:
+        one, all_of_them = (
+            (start, seconds * engine_module.TRIED) for start, seconds in zip(steps, steps, strict=True)
+        )
+        engine._paces[engine._pools[0]] = engine_module._Pace((1, *one), (8, *all_of_them))
+        assert engine._streamed_at_once() == most
 
 
 # --- the end

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 
 import pytest
 
-from benchmarks.serve import checks, markdown, prompts
+from benchmarks.serve import checks, letter_groups, markdown, prompts
 from benchmarks.serving_load import Seen, Target, load, percentile, summary
 from tests.serving.running import Running
 
@@ -52,4 +53,17 @@ def test_percentiles_and_the_bars() -> None:
     found = {check["what"]: (check["value"], check["met"]) for check in checks(results)}
     assert found["throughput at 10 clients, x S5"] == (pytest.approx(40 / 3.6), True)
     assert found["p95 first at 10 clients, S5 / textmill"] == (pytest.approx(90.0), True)
-    assert "| S5 | 3.6 | 9 of 10 | 0.200 / 9.000 / 9.000 |" in markdown(results)
+    assert found["p95 between at 10 clients, S5 / textmill"] == (pytest.approx(1 / 3), False)
+    assert "| S5 | 3.6 | 9 of 10 | 0.200 / 9.000 / 9.000 | 0.100 / 0.100 / 0.100 |" in markdown(results)
+    in_one = {"textmill": {"10": ours}, "S5": {"10": summary([Seen(3.0, [], 3.0)], 10.0, 40)}}
+    assert not [check for check in checks(in_one) if "between" in check["what"]]
+    assert "| 3.000 / 3.000 / 3.000 | – / – / – |" in markdown(in_one)
+
+
+def test_the_benchmarks_tokens_are_text_and_differ() -> None:
+    groups = list(itertools.islice(letter_groups(), 50_000))
+    assert len(set(map("".join, groups))) == 50_000
+    known = set(map(chr, range(33, 127)))
+    for first, second in groups:
+        assert {first, second} <= known
+        known.add(first + second)

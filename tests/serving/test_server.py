@@ -15,9 +15,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from tests import generating
 from tests.serving.running import PATIENCE, request, running, wait_until
+from textmill import manifest, resumable
+from textmill.cli import main
 from textmill.errors import InputError, MachineError
 from textmill.generate_settings import GenerateSettings
 from textmill.generator import Generator
@@ -131,6 +134,47 @@ def test_sigterm_lets_a_stream_go_on_and_cuts_it_when_the_grace_is_over(checkpoi
         assert token not in service.said
 
 
+def test_on_sigterm_it_answers_for_a_while_and_closes_each_connection(checkpoint: Path) -> None:
+    """What sends requests here learns late that it should not: nobody gets a 503 meanwhile."""
+    with process(str(checkpoint), "--linger", "600") as service:
+        url = service.url()
+        service.until("try: curl")
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+            kept = client.post("/v1/completions", json={"prompt": "ab", "max_tokens": 5})
+            assert "connection" not in kept.headers
+            service.process.send_signal(signal.SIGTERM)
+            service.until("new requests are taken for 600 s more")
+            for _ in range(3):
+                answer = client.post("/v1/completions", json={"prompt": "ab", "max_tokens": 5})
+                assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+            stream = client.post("/v1/completions", json={"prompt": "ab", "max_tokens": 5, "stream": True})
+            assert stream.text.endswith("data: [DONE]\n\n")
+            assert client.get("/v2/health/ready").status_code == 503
+            assert client.get("/v2/health/live").status_code == 200
+        assert service.process.poll() is None
+        service.process.send_signal(signal.SIGTERM)  # once more: at once
+        assert service.ended() == 0
+
+
+def test_when_it_takes_no_more_connections_that_are_kept_are_closed(characters: Generator) -> None:
+    with (
+        running(characters, grace=PATIENCE, linger=0.01, max_tokens=10**7) as service,
+        socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as idle,
+    ):
+        idle.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n")
+        answer = idle.recv(65536)
+        while b'{"live":' not in answer:
+            answer += idle.recv(65536)
+        asked = {"prompt": "ab", "max_tokens": 10**7, "stream": True}
+        with service.client.stream("POST", "/v1/completions", json=asked) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("data: ")
+            service.stop()
+            while idle.recv(65536):
+                pass
+            assert service.engine.running == 1, "a text that is being written goes on"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -213,6 +257,28 @@ def test_a_checkpoint_is_fetched_from_its_address_and_kept(checkpoint: Path, tmp
     weights.write_bytes(bytes(weights.stat().st_size))
     local_checkpoint(address, tmp_path)
     assert Generator.open(folder, "float32").model is not None, "what was altered is fetched again"
+
+
+def test_a_checkpoint_is_fetched_into_a_folder_if_it_is_the_one_that_is_wanted(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    wanted, out = manifest.read(checkpoint, "checkpoint").digest, tmp_path / "model"
+    command = ["models", "fetch", checkpoint.as_uri(), "--out", str(out), "--sha256"]
+    done = CliRunner().invoke(main, [*command, wanted])
+    assert done.exit_code == 0, done.output
+    assert manifest.read(out, "checkpoint", verify=True).digest == wanted
+    refused = CliRunner().invoke(main, [*command, "f" * 64])
+    assert refused.exit_code == 2
+    assert f"has the SHA-256 {wanted}, not {'f' * 64}: it is another one by now." in refused.output
+    assert not (out / "manifest.json").exists(), "nothing is served that was not wanted"
+    assert CliRunner().invoke(main, [*command, ""]).exit_code == 0, "any"
+
+
+def test_kfps_name_of_its_own_store_is_read_as_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(resumable, "open_store", lambda scheme: opened.append(scheme))
+    assert resumable.open_remote("minio://mlpipeline/v2/x").label == "s3://mlpipeline/v2/x"
+    assert opened == ["s3"]
 
 
 def test_what_is_no_checkpoint_elsewhere_is_said(tmp_path: Path) -> None:

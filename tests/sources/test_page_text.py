@@ -93,6 +93,17 @@ def test_the_main_text_and_what_the_page_says_of_itself() -> None:
     assert chosen_.meta() == found.meta()
 
 
+def test_a_short_page_keeps_its_paragraphs_apart() -> None:
+    """Trafilatura gives the words of such a page without what stood between paragraphs."""
+    first, second = scene("Ash").split("\n\n")
+    assert page_of(page("Ash", scene("Ash")).decode(), "").text == f"Ash\n{first}\n{second}\n"
+    listed = f"<p>{first}<ul><li>one <b>b</b>it</li><li>two</li></ul>{second}"
+    listed = f"<html><body><article><h2>Two</h2>{listed}</article></body></html>"
+    assert page_of(listed, "").text in (
+        f"Two\n{first}\none bit\ntwo\n{second}\n", f"Two\n{first}\n- one bit\n- two\n{second}\n",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("html", ["", "   ", "<html><body></body></html>", "\0", "<p>"])
 def test_a_page_without_text_is_a_bad_item(html: str) -> None:
     with pytest.raises(BadItem):

@@ -92,12 +92,9 @@ def draw(logits: Any, drawing: Drawing, step: int, row: int, slot: int, thread: 
     drawing.tokens[step, row] = token
     best, total = _normalizer(logits)
     drawing.scores[step, row] = (logits[token] - best) - total
-    count = min(drawing.likeliest[row], drawing.best.shape[2])
-    if count > 0:
-        _find_likeliest(logits, drawing.allowed, drawing.best[step, row, :count])
-        for i in range(count):
-            if (other := drawing.best[step, row, i]) >= 0:
-                drawing.best_scores[step, row, i] = (logits[other] - best) - total
+    if drawing.likeliest[row] > 0:
+        ids, scores = drawing.best[step, row], drawing.best_scores[step, row]
+        _note_likeliest(logits, drawing.allowed, drawing.likeliest[row], best, total, ids, scores)
     return token
 
 
@@ -161,13 +158,6 @@ def _sum(weights: Any) -> int:
 
 
 @compiled
-def log_probability(logits: Any, token: int) -> float:
-    """Log of the model's probability of a token, nats."""
-    best, total = _normalizer(logits)
-    return (logits[token] - best) - total
-
-
-@compiled
 def _normalizer(logits: Any) -> Any:
     """The largest logit, and the log of the sum of all of them, relative to it."""
     best, total = _largest(logits), np.int64(0)
@@ -177,18 +167,28 @@ def _normalizer(logits: Any) -> Any:
 
 
 @compiled
-def _find_likeliest(logits: Any, allowed: Any, found: Any) -> None:
-    """The tokens of the largest logits among those allowed, best first; of equal ones the first."""
+def _note_likeliest(
+    logits: Any, allowed: Any, wanted: int, best: float, total: float, ids: Any, scores: Any
+) -> None:
+    """The tokens of the `wanted` largest logits among those allowed, best first, and their log probabilities; of equal
+    ones the first."""
+    apart()
     count = 0
     for token in range(len(logits)):
-        if not allowed[token] or (count == len(found) and logits[token] <= logits[found[count - 1]]):
+        if not allowed[token]:
             continue
-        count = min(count + 1, len(found))
+        if count == wanted:
+            if logits[token] <= logits[ids[count - 1]]:
+                continue
+        else:
+            count += 1
         place = count - 1
-        while place > 0 and logits[token] > logits[found[place - 1]]:
-            found[place] = found[place - 1]
+        while place > 0 and logits[token] > logits[ids[place - 1]]:
+            ids[place] = ids[place - 1]
             place -= 1
-        found[place] = token
+        ids[place] = token
+    for place in range(count):
+        scores[place] = (logits[ids[place]] - best) - total
 
 
 @compiled

@@ -37,7 +37,9 @@ READ = 96  # tokens of a prompt at a time; whole groups of attention
 class CPUDecoder:
     """A model's weights, laid out for decoding, and its compiled functions.
 
-    `banned` token ids are never drawn (they may be fed). `threads`: by themselves as many as there are cores.
+    `precision` is of the matrices: float32, bfloat16, int8 (all but embeddings' places, norms and biases, a scale for
+    each column), auto. `banned` token ids are never drawn (they may be fed). `threads`: by themselves as many as there
+    are cores.
     """
 
     fixed_shapes = False  # slots at rest take no time, and prompts of any length are compiled for
@@ -52,7 +54,7 @@ class CPUDecoder:
         threads: int = 0,
     ) -> None:
         self.config = config
-        self.precision = choose_precision(precision)
+        self.precision = choose_precision(precision, quantizes=True)
         self.banned = banned
         self.team = Team(threads)
         self._allowed = np.ones(config.vocabulary_size, np.bool_)

@@ -18,18 +18,23 @@ from textmill.models.draw_kernels import draw
 from textmill.models.gpt2 import LAYER_NORM_EPSILON, GPT2Config
 from textmill.models.team import barrier, meet, share
 from textmill.models.tiles import (
+    INT8,
     KINDS,
     WIDTH,
     aligned,
     apart,
     compiled,
+    counts,
     exponential,
     kept,
+    left_of,
     multiply,
     narrow,
     packed,
     pair_in,
     pair_of,
+    product,
+    quantized,
     summing,
     widen,
 )
@@ -42,15 +47,22 @@ class Weights(NamedTuple):
     """All of a model; L layers, E width; matrices in panels (tiles.packed)."""
 
     wte: npt.NDArray[Any]  # [1, ...] of the transposed [E, V]
+    wte_scale: npt.NDArray[
+        np.float32
+    ]  # [1, panels, WIDTH], as all scales: int8's (tiles.quantized), else [1, panels, 0]
     wpe: npt.NDArray[np.float32]  # [C, E]
     norms: npt.NDArray[np.float32]  # [2 L + 1, 2, E]: ln_1, ln_2 of each layer, ln_f; gains, biases
     attention: npt.NDArray[Any]  # [L, ...] of [E, 3 E]
+    attention_scale: npt.NDArray[np.float32]
     attention_bias: npt.NDArray[np.float32]  # [L, 3 E]
     joining: npt.NDArray[Any]  # [L, ...] of [E, E]
+    joining_scale: npt.NDArray[np.float32]
     joining_bias: npt.NDArray[np.float32]
     rising: npt.NDArray[Any]  # [L, ...] of [E, 4 E]
+    rising_scale: npt.NDArray[np.float32]
     rising_bias: npt.NDArray[np.float32]
     falling: npt.NDArray[Any]  # [L, ...] of [4 E, E]
+    falling_scale: npt.NDArray[np.float32]
     falling_bias: npt.NDArray[np.float32]
 
 
@@ -88,13 +100,19 @@ def lay_out(config: GPT2Config, weights: Any, kind: str) -> Weights:
     def all_of(name: str) -> list[Any]:
         return [weights[f"h{i}/{name}"] for i in range(config.num_layers)]
 
-    def products(name: str) -> tuple[Any, Any]:
-        return packed(all_of(f"{name}/w"), kind), np.stack(all_of(f"{name}/b")).astype(np.float32)
+    def panels(matrices: list[Any]) -> tuple[Any, Any]:
+        if kind == INT8:
+            return quantized(matrices)
+        made = packed(matrices, kind)
+        return made, np.zeros((*made.shape[:2], 0), np.float32)
+
+    def products(name: str) -> tuple[Any, Any, Any]:
+        return *panels(all_of(f"{name}/w")), np.stack(all_of(f"{name}/b")).astype(np.float32)
 
     names = [*(f"h{i}/ln_{half}" for i in range(config.num_layers) for half in (1, 2)), "ln_f"]
     norms = np.stack([np.stack([weights[f"{name}/g"], weights[f"{name}/b"]]) for name in names])
     return Weights(
-        packed([weights["wte"].T], kind),
+        *panels([weights["wte"].T]),
         np.array(weights["wpe"], np.float32, order="C"),
         norms.astype(np.float32),
         *products("attn/c_attn"),
@@ -106,6 +124,7 @@ def lay_out(config: GPT2Config, weights: Any, kind: str) -> Weights:
 
 def new_cache(config: GPT2Config, slots: int, positions: int, kind: str) -> Cache:
     """An empty cache of at least so many positions."""
+    kind = left_of(kind)
     pair, size = pair_of(kind), config.head_size
     first = config.num_layers, slots, config.num_heads
     length = -(-positions // WIDTH)
@@ -128,6 +147,7 @@ def copy_cache(cache: Cache, into: Cache) -> None:
 
 def new_rows(config: GPT2Config, most: int, logits: int, threads: int, kind: str) -> Rows:
     """Room for `most` rows, and logits of so many at a time."""
+    kind = left_of(kind)
     pair, width, size = pair_of(kind), config.width, config.head_size
     length = -(-config.context // WIDTH) * WIDTH
 
@@ -200,11 +220,14 @@ def _gelu(x: float) -> float:
 
 @compiled
 def embed(weights: Any, rows: Any, row: int) -> None:
-    token, position, pair = rows.token[row], rows.position[row], pair_in(rows.normed[0, 0])
+    token, position = rows.token[row], rows.position[row]
     panel, lane = weights.wte[0, token // WIDTH], token % WIDTH
+    pair, scale = pair_in(panel[0, 0]), np.float32(1)
+    if counts(panel[0, 0]):
+        scale = weights.wte_scale[0, token // WIDTH, lane]
     x, place = rows.x[row], weights.wpe[position]
     for i in range(len(x)):
-        x[i] = widen(panel[i // pair, pair * lane + i % pair]) + place[i]
+        x[i] = widen(panel[i // pair, pair * lane + i % pair]) * scale + place[i]
 
 
 @compiled
@@ -262,7 +285,9 @@ def attention_product(
     scale = np.float32(1) / np.sqrt(np.float32(size))
     start, end = share(weights.attention.shape[1], thread, threads)
     for panel in range(start, end):
-        multiply(rows.normed, count, weights.attention[layer, panel], tile)
+        product(
+            rows.normed, count, weights.attention[layer, panel], weights.attention_scale[layer, panel], tile
+        )
         first = panel * WIDTH
         columns = min(WIDTH, 3 * width - first)
         for row in range(count):
@@ -285,14 +310,14 @@ def attention_product(
 
 @compiled
 def residual_product(
-    left: Any, panels: Any, bias: Any, rows: Any, count: int, thread: int, threads: int
+    left: Any, panels: Any, scales: Any, bias: Any, rows: Any, count: int, thread: int, threads: int
 ) -> None:
     """Added to the residual stream."""
     apart()
     tile = rows.tile[thread]
     start, end = share(panels.shape[0], thread, threads)
     for panel in range(start, end):
-        multiply(left, count, panels[panel], tile)
+        product(left, count, panels[panel], scales[panel], tile)
         first = panel * WIDTH
         columns = min(WIDTH, len(bias) - first)
         for row in range(count):
@@ -302,12 +327,14 @@ def residual_product(
 
 
 @compiled
-def rising_product(panels: Any, bias: Any, rows: Any, count: int, thread: int, threads: int) -> None:
+def rising_product(
+    panels: Any, scales: Any, bias: Any, rows: Any, count: int, thread: int, threads: int
+) -> None:
     apart()
     tile = rows.tile[thread]
     start, end = share(panels.shape[0], thread, threads)
     for panel in range(start, end):
-        multiply(rows.normed, count, panels[panel], tile)
+        product(rows.normed, count, panels[panel], scales[panel], tile)
         first = panel * WIDTH
         columns = min(WIDTH, len(bias) - first)
         for row in range(count):
@@ -322,7 +349,7 @@ def output_product(weights: Any, rows: Any, first_row: int, last_row: int, threa
     tile, count, vocabulary = rows.tile[thread], last_row - first_row, rows.logits.shape[1]
     start, end = share(weights.wte.shape[1], thread, threads)
     for panel in range(start, end):
-        multiply(rows.normed[first_row:], count, weights.wte[0, panel], tile)
+        product(rows.normed[first_row:], count, weights.wte[0, panel], weights.wte_scale[0, panel], tile)
         first = panel * WIDTH
         columns = min(WIDTH, vocabulary - first)
         for row in range(count):
@@ -351,16 +378,25 @@ def through_blocks(
             start = task // heads * group
             attend(cache, rows, thread, layer, task % heads, start, min(start + group, count), size)
         meet(rows.barrier, threads)
-        panels, bias = weights.joining[layer], weights.joining_bias[layer]
-        residual_product(rows.joined, panels, bias, rows, count, thread, threads)
+        panels, scales, bias = (
+            weights.joining[layer],
+            weights.joining_scale[layer],
+            weights.joining_bias[layer],
+        )
+        residual_product(rows.joined, panels, scales, bias, rows, count, thread, threads)
         meet(rows.barrier, threads)
         for row in range(thread, count, threads):
             _norm(rows.x[row], weights.norms[2 * layer + 1], rows.normed[row])
         meet(rows.barrier, threads)
-        rising_product(weights.rising[layer], weights.rising_bias[layer], rows, count, thread, threads)
+        panels, scales, bias = weights.rising[layer], weights.rising_scale[layer], weights.rising_bias[layer]
+        rising_product(panels, scales, bias, rows, count, thread, threads)
         meet(rows.barrier, threads)
-        panels, bias = weights.falling[layer], weights.falling_bias[layer]
-        residual_product(rows.hidden, panels, bias, rows, count, thread, threads)
+        panels, scales, bias = (
+            weights.falling[layer],
+            weights.falling_scale[layer],
+            weights.falling_bias[layer],
+        )
+        residual_product(rows.hidden, panels, scales, bias, rows, count, thread, threads)
         meet(rows.barrier, threads)
         for row in range(thread, count, threads):
             _norm(rows.x[row], weights.norms[2 * layer + 2], rows.normed[row])

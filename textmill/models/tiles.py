@@ -6,7 +6,8 @@ the number of rows: a row's bits do not depend on the rows beside it. (No librar
 products of one row stream a matrix at half of what memory gives.)
 
 Kinds of matrices: "bfloat16", two rows of K side by side, multiplied by the processor's instruction for pairs where it
-has one; "float32". Left sides are of the same kind (bfloat16 as its bits, uint16), sums are float32.
+has one; "float32"; "int8", a column's numbers as multiples of its largest over 127. Left sides are of the same kind
+(bfloat16 as its bits, uint16), beside int8 bfloat16; sums are float32.
 
 Knows nothing of models.
 """
@@ -39,7 +40,8 @@ WIDTH = LANES * VECTORS
 ROWS = 6  # most rows of a tile: with the panel's, as many registers as there are
 PAIRS = WIDE and "avx512_bf16" in cpu_features()  # has the instruction for pairs
 
-KINDS = {"float32": np.float32, "bfloat16": np.uint16}
+KINDS = {"float32": np.float32, "bfloat16": np.uint16}  # of left sides
+INT8 = "int8"
 
 # Kernels are called from several threads at once and must not hold the interpreter.
 compiled = functools.partial(numba.njit, nogil=True, error_model="numpy", boundscheck=False)
@@ -93,6 +95,11 @@ summing = functools.partial(compiled, fastmath={"reassoc", "contract", "nsz"})
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 
 
+def left_of(kind: str) -> str:
+    """The kind of the left sides beside matrices of this kind."""
+    return "bfloat16" if kind == INT8 else kind
+
+
 def pair_of(kind: str) -> int:
     """How many rows of a matrix lie side by side."""
     return 4 // np.dtype(KINDS[kind]).itemsize
@@ -114,6 +121,26 @@ def packed(matrices: Sequence[npt.NDArray[np.float32]], kind: str) -> npt.NDArra
             part = part.reshape(-1, pair, WIDTH).swapaxes(1, 2).reshape(shape[2:])
             into[panel] = part if kind == "float32" else part.astype(ml_dtypes.bfloat16).view(np.uint16)
     return made
+
+
+def quantized(
+    matrices: Sequence[npt.NDArray[np.float32]],
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Matrices of one shape [K, N] as int8 in panels [matrices, panels, K, WIDTH], K filled up to pairs, and what their
+    columns count [matrices, panels, WIDTH]: a column's largest number over 127. Rounding is to the nearest.
+    """
+    rows, columns = matrices[0].shape
+    panels = -(-columns // WIDTH)
+    made = aligned((len(matrices), panels, rows + rows % 2, WIDTH), np.int8)
+    scales = np.ones((len(matrices), panels, WIDTH), np.float32)
+    for matrix, into, scale in zip(matrices, made, scales, strict=True):
+        for panel in range(panels):
+            part = matrix[:, panel * WIDTH : (panel + 1) * WIDTH]
+            largest = np.abs(part).max(axis=0, initial=0)
+            one = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+            scale[panel, : len(one)] = one
+            into[panel, :rows, : len(one)] = np.rint(part / one)
+    return made, scales
 
 
 def aligned(shape: Sequence[int], kind: Any) -> npt.NDArray[Any]:
@@ -143,7 +170,7 @@ def pair_in(typing: Any, like: Any) -> Any:
     """How many rows lie side by side in a panel of such numbers."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return ir.Constant(ir.IntType(64), 32 // signature.args[0].bitwidth)
+        return ir.Constant(ir.IntType(64), 2 if signature.args[0].bitwidth == 16 else 1)
 
     return types.int64(like), generate
 
@@ -160,11 +187,13 @@ def as_float(typing: Any, bits: Any) -> Any:
 
 @intrinsic
 def widen(typing: Any, kept: Any) -> Any:
-    """float32 of a number as it is kept: float32, or bfloat16's bits."""
+    """float32 of a number as it is kept: float32, bfloat16's bits, or int8."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if signature.args[0] == types.float32:
             return arguments[0]
+        if signature.args[0] == types.int8:
+            return builder.sitofp(arguments[0], _FLOAT)
         bits = builder.shl(builder.zext(arguments[0], _INT), ir.Constant(_INT, 16))
         return builder.bitcast(bits, _FLOAT)
 
@@ -232,7 +261,7 @@ def _tile(rows: int) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.function.attributes.add("noinline")
         x, stride, panel, count, out, out_stride, _ = arguments
-        whole_floats = signature.args[-1] == types.float32
+        whole_floats, bytes_only = (signature.args[-1] == kind for kind in (types.float32, types.int8))
         word = x.type
         step = ir.Constant(word, 4)
         lines = [builder.add(x, builder.mul(stride, ir.Constant(word, r))) for r in range(rows)]
@@ -249,6 +278,37 @@ def _tile(rows: int) -> Any:
             instruction = builder.module.declare_intrinsic(f"llvm.fma.v{LANES}f32", (), kind)
             return builder.call(instruction, [left, right, total])
 
+        def halves(pairs: Any) -> list[Any]:
+            """The even and the odd numbers of bfloat16's pairs, as floats."""
+            sixteen, high = (ir.Constant(bits, [value] * LANES) for value in (16, -65536))
+            found = builder.shl(pairs, sixteen), builder.and_(pairs, high)
+            return [builder.bitcast(half, vector) for half in found]
+
+        def paired(even: Any, odd: Any) -> Any:
+            """bfloat16's pairs of floats that bfloat16 holds without rounding."""
+            sixteen, high = (ir.Constant(bits, [value] * LANES) for value in (16, -65536))
+            low = builder.lshr(builder.bitcast(even, bits), sixteen)
+            return builder.or_(low, builder.and_(builder.bitcast(odd, bits), high))
+
+        def floats(address: Any) -> Any:
+            small = at(address, ir.VectorType(ir.IntType(8), LANES), 1)
+            return builder.sitofp(builder.sext(small, bits), vector)
+
+        def right_side(address: Any) -> Any:
+            """A register's columns of the panel: floats, pairs, or the floats of two rows."""
+            if whole_floats:
+                return at(address, vector, 4)
+            if not bytes_only:
+                return at(address, bits, 4) if PAIRS else halves(at(address, bits, 4))
+            two = [floats(address), floats(builder.add(address, ir.Constant(word, WIDTH)))]
+            return paired(*two) if PAIRS else two
+
+        def left_side(address: Any) -> Any:
+            if whole_floats:
+                return splat(at(address, _FLOAT, 4), vector)
+            pairs = splat(at(address, _INT, 4), bits)
+            return pairs if PAIRS else halves(pairs)
+
         def add(total: Any, left: Any, right: Any) -> Any:
             if whole_floats:
                 return multiply_add(left, right, total)
@@ -261,12 +321,8 @@ def _tile(rows: int) -> Any:
                 return builder.call(
                     instruction, [total, builder.bitcast(left, pair), builder.bitcast(right, pair)]
                 )
-            sixteen = ir.Constant(bits, [16] * LANES)
-            high = ir.Constant(bits, [-65536] * LANES)
-            for part in (lambda v: builder.shl(v, sixteen), lambda v: builder.and_(v, high)):
-                total = multiply_add(
-                    builder.bitcast(part(left), vector), builder.bitcast(part(right), vector), total
-                )
+            for one, other in zip(left, right, strict=True):
+                total = multiply_add(one, other, total)
             return total
 
         before = builder.block
@@ -277,13 +333,13 @@ def _tile(rows: int) -> Any:
         index = builder.phi(word)
         index.add_incoming(ir.Constant(word, 0), before)
         sums = [[builder.phi(vector) for _ in range(VECTORS)] for _ in range(rows)]
-        element, whole = (_FLOAT, vector) if whole_floats else (_INT, bits)
         offset = builder.mul(index, step)
-        place = builder.add(panel, builder.mul(index, ir.Constant(word, 4 * WIDTH)))
-        right = [at(builder.add(place, ir.Constant(word, 4 * LANES * v)), whole, 4) for v in range(VECTORS)]
+        line_size, size = (2 * WIDTH, LANES) if bytes_only else (4 * WIDTH, 4 * LANES)
+        place = builder.add(panel, builder.mul(index, ir.Constant(word, line_size)))
+        right = [right_side(builder.add(place, ir.Constant(word, size * v))) for v in range(VECTORS)]
         totals = []
         for r in range(rows):
-            left = splat(at(builder.add(lines[r], offset), element, 4), whole)
+            left = left_side(builder.add(lines[r], offset))
             totals.append([add(sums[r][v], left, right[v]) for v in range(VECTORS)])
         following = builder.add(index, ir.Constant(word, 1))
         index.add_incoming(following, builder.block)
@@ -337,3 +393,23 @@ def multiply(x: Any, rows: int, panel: Any, out: Any) -> None:
             _two(source, stride, address, count, target, line, like)
         else:
             _one(source, stride, address, count, target, line, like)
+
+
+@intrinsic
+def counts(typing: Any, like: Any) -> Any:
+    """Do numbers of this kind count what their column says?"""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(ir.IntType(1), int(signature.args[0] == types.int8))
+
+    return types.boolean(like), generate
+
+
+@compiled
+def product(x: Any, rows: int, panel: Any, scale: Any, out: Any) -> None:
+    """As `multiply`, with what the panel's columns count, scale [WIDTH], where the panel is int8."""
+    multiply(x, rows, panel, out)
+    if counts(panel[0, 0]):
+        for row in range(rows):
+            for i in range(WIDTH):
+                out[row, i] *= scale[i]

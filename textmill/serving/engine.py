@@ -35,9 +35,12 @@ log = logging.getLogger("textmill.serving")
 
 SMALL_POOLS = (2, 8, 16)  # slots; beside the largest pool, where slots at rest cost time
 STREAM_SECONDS = 0.010  # of steps between two looks at what has come and gone, where a text is streamed
-STEP_SECONDS = 0.080  # and where none is
+STEP_SECONDS = 0.080  # and where none is,
+SETTLED = 0.030  # and none began within so many seconds: who asks seldom comes alone
 STREAM_SHARE, STEP_SHARE = 1 / 3, 1 / 8  # most of that time that starting the steps may take
 LONGEST_TURN = 0.25  # seconds, whatever starting the steps takes
+STREAM_GAP = 0.025  # seconds a step; more texts are streamed side by side while it takes less,
+STREAM_SLOWER = 2.0  # or while it takes less than this times the step of a text alone
 READ_TOKENS = 2048  # most of prompts read before those who are writing go on
 YOUNG = 0.5  # seconds since its first step in which a text may start again in a larger pool
 TRIED = 8  # steps run to see what one costs
@@ -64,11 +67,15 @@ class _Pace:
     def __init__(self, few: tuple[int, float, float], many: tuple[int, float, float]) -> None:
         self._few, self._many = few, many
 
-    def steps(self, slots: int, streamed: bool) -> int:
+    def steps(self, slots: int, often: bool) -> int:
         step, start = self._seconds(slots)
-        seconds, share = (STREAM_SECONDS, STREAM_SHARE) if streamed else (STEP_SECONDS, STEP_SHARE)
+        seconds, share = (STREAM_SECONDS, STREAM_SHARE) if often else (STEP_SECONDS, STEP_SHARE)
         wanted = max(seconds - start, start * (1 - share) / share)
         return max(1, int(min(wanted, LONGEST_TURN) / step))
+
+    def step(self, slots: int) -> float:
+        """Seconds of one."""
+        return self._seconds(slots)[0]
 
     def _seconds(self, slots: int) -> tuple[float, float]:
         """A step, and starting some."""
@@ -105,6 +112,7 @@ class Engine:
         self._pools: list[Slots] = []
         self._writing: dict[Draft, Writing] = {}
         self._paces: dict[Slots, _Pace] = {}
+        self._most_streamed = slots
         self._usual = 1.0  # seconds a text, for guesses
         self._cut = ""  # why everything is to end now
         self._news: list[tuple[Order, Event]] = []
@@ -220,11 +228,28 @@ class Engine:
             self._compile(slots)
         self._pools = sorted(pools.values(), key=lambda slots: slots.size)
         self._most = min(self._most, self._pools[-1].size)  # more in the small ones would slow all down
+        self._most_streamed = self._streamed_at_once()
         for length in self._lengths():  # prompts are scored in a pool of their own
             for most in (0, MOST_LIKELIEST):
                 generator.likeliest(np.zeros(length, np.int32), most)
         sizes_made = ", ".join(str(slots.size) for slots in self._pools)
-        log.info("warmed up pools of %s slots in %.1f s", sizes_made, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        log.info(
+            "warmed up pools of %s slots in %.1f s; streaming %d texts at once",
+            sizes_made,
+            seconds,
+            self._most_streamed,
+        )
+
+    def _streamed_at_once(self) -> int:
+        """Most texts that are streamed side by side: with more, each would be written too slowly. The others wait; on a
+        processor that is busy with these already they would not be done later."""
+        steps = {}
+        for count in range(1, self._most + 1):
+            slots = next(slots for slots in self._pools if slots.size >= count)
+            steps[count] = self._paces[slots].step(count)
+        slowest = max(STREAM_GAP, STREAM_SLOWER * steps[1])
+        return max((count for count, seconds in steps.items() if seconds <= slowest), default=1)
 
     def _compile(self, slots: Slots) -> None:
         from textmill.serving.controls import VARIANTS
@@ -312,7 +337,10 @@ class Engine:
     def _admit(self) -> None:
         """Give free slots to those who wait, first come, first served, READ_TOKENS at most."""
         read = 0
-        wanted = len(self._writing) + len(self._queue)
+        with self._changed:
+            waiting = [writing.order.pieces for writing in self._queue]
+        more = min(sum(waiting), max(0, self._most_streamed - self._streamed)) + waiting.count(False)
+        wanted = len(self._writing) + more
         target = next((s.size for s in self._pools if s.size >= wanted), self._pools[-1].size)
         if self._queue:
             self._gather(target)
@@ -321,10 +349,26 @@ class Engine:
             if not free or len(self._writing) >= self._most:
                 return
             slots = min(free, key=lambda slots: (slots.size != target, -slots.size))
-            with self._changed:
-                writing = self._queue.popleft()
+            writing = self._next()
+            if writing is None:
+                return
             read += len(writing.draft.ids)
             self._seat(slots, writing)
+
+    def _next(self) -> Writing | None:
+        """The one that has waited longest, without those that would be streamed while enough are."""
+        enough = self._streamed >= self._most_streamed
+        with self._changed:
+            for writing in self._queue:
+                if not (writing.order.pieces and enough):
+                    self._queue.remove(writing)
+                    return writing
+        return None
+
+    @property
+    def _streamed(self) -> int:
+        """Texts in slots that are streamed."""
+        return sum(writing.order.pieces for writing in self._writing.values())
 
     def _gather(self, target: int) -> None:
         """Let those who have hardly begun in a smaller pool start again with the others, in the one of `target`."""
@@ -377,8 +421,9 @@ class Engine:
 
     def _step(self, slots: Slots) -> None:
         drafts = [draft for _, draft in slots.writing]
-        streamed = any(self._writing[draft].order.pieces for draft in drafts)
-        most = self._paces[slots].steps(len(drafts), streamed)
+        writings, settled = [self._writing[draft] for draft in drafts], time.monotonic() - SETTLED
+        often = any(writing.order.pieces or writing.seated > settled for writing in writings)
+        most = self._paces[slots].steps(len(drafts), often)
         if not self.generator.context:
             most = max(most, *(draft.prompt_left() for draft in drafts))
         drawn = slots.advance(most)

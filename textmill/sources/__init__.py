@@ -7,8 +7,10 @@ file here, one row in SOURCES, and a test class that inherits tests/contracts/so
 from __future__ import annotations
 
 import abc
+import difflib
 import importlib
 import importlib.util
+import os
 import re
 import tempfile
 import unicodedata
@@ -183,13 +185,14 @@ def open_source(address: str, *, max_bytes: int, ignore: Path | None = None) -> 
     if not address.strip():
         raise InputError("no source is given; name a file, folder, glob, archive or address to read.")
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", address)
-    scheme = found[1].lower() if found else "file"
+    scheme, slashes = (found[1].lower(), found[2] or "") if found else ("", "")
     kind = SOURCES.get(scheme)
-    if not found or not (found[2] or (kind and kind.described)):
-        scheme, kind = "file", SOURCES["file"]
+    mistyped = not kind and difflib.get_close_matches(scheme, SOURCES, 1) and not os.path.lexists(address)
+    if not (slashes or mistyped or (kind and kind.described)):
+        kind = SOURCES["file"]
     if kind is None:
         known = [f"{name}:" if row.described else f"{name}://" for name, row in SOURCES.items()]
-        raise InputError(unknown_name("kind of source", f"{scheme}://", known))
+        raise InputError(unknown_name("kind of source", f"{scheme}:{slashes}", known))
     shown = f"{scheme}:" if kind.described and "\n" in address else without_secrets(address)
     return kind.load(shown)(address, max_bytes=max_bytes, ignore=ignore)
 

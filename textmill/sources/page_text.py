@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ UNSEEN = re.compile(
 ).fullmatch
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+MOST_GLUED = (
+    20  # lines of a text in which paragraphs are looked for; what trafilatura falls back to has fewer
+)
 WESTERN = ("iso-8859-1", "latin1", "latin-1", "ascii", "us-ascii", "windows-1252", "cp1252")  # one on the web
 
 
@@ -88,7 +92,7 @@ def page_of(html: str, url: str, select: Iterable[str] = (), remove: Iterable[st
         text = ((said and said.text) or "").strip()
         if not text:
             raise BadItem("no main text found; name its place with `select`")
-        text += "\n"
+        text = _in_paragraphs(text, html) + "\n"
     known = (said.title, said.author, said.date, said.license) if said else ()
     page = Page(text, *(" ".join((value or "").split()) for value in known))
     return page if page.licence else dataclasses.replace(page, licence=_licence(html))
@@ -104,6 +108,33 @@ def _by_trafilatura(html: str, url: str, metadata_only: bool = False) -> Any:
         return trafilatura.bare_extraction(html, url=url, with_metadata=True, include_comments=False)
     except Exception as error:  # whatever a page without measure makes of a parser, it is that page's
         raise BadItem(f"trafilatura cannot read it ({type(error).__name__})") from error
+
+
+def _in_paragraphs(text: str, html: str) -> str:
+    """The text, a line of it that is several of the page's blocks being parted where these are. Trafilatura falls back
+    to the words of a whole element, one behind the other, where a page is short: `The MillIt turned.`"""
+    lines = text.split("\n")
+    if len(lines) > MOST_GLUED:
+        return text
+    with contextlib.suppress(BadItem):
+        found = [block.text for block in blocks(chosen(html, (), ()))]
+        ends = list(itertools.accumulate(len(_squeezed(block)) for block in found))
+        starts = {start: number for number, start in enumerate([0, *ends])}
+        whole = _squeezed("".join(found))
+        return "\n".join(part for line in lines for part in _parted(line, whole, starts, found))
+    return text
+
+
+def _parted(line: str, whole: str, starts: dict[int, int], found: list[str]) -> list[str]:
+    squeezed = _squeezed(line)
+    at = whole.find(squeezed) if squeezed else -1
+    if at not in starts or at + len(squeezed) not in starts:
+        return [line]
+    return found[starts[at] : starts[at + len(squeezed)]]
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _licence(html: str) -> str:

@@ -7,7 +7,8 @@
 A query is one item of the corpus, named like it; a post is one document. `@name` is an account, `#word` a hashtag,
 anything else a search. A service is asked for what is newer than the newest post of the last time; what came is kept
 page by page beside the corpus' shards, so that a run that is killed, or told to wait too long, goes on where it
-was. Posts that were deleted since stay in the corpus until it is made anew.
+was. Posts that were deleted since stay in the corpus until it is made anew, and edited ones as they were unless the
+newest are asked for again (`recheck`).
 
 Tokens come from the environment and are sent to the service alone, over https. A subclass knows one service.
 """
@@ -49,6 +50,9 @@ class SocialSettings(PoliteSettings):
     reposts: bool = setting(False, "Take reposts (boosts) too: other people's words.")
     duplicates: bool = setting(False, "Keep posts whose text stood before among those of the same query.")
     max_posts: int = setting(5000, "The most posts of one query in one run, the newest.", minimum=1)
+    recheck: int = setting(
+        0, "Ask again for about so many of the newest posts, and take what was edited since.", minimum=0
+    )
     max_wait: float = setting(
         960.0, "The longest that a rate limit is waited for, in seconds.", minimum=0, maximum=86400
     )
@@ -190,14 +194,21 @@ class SocialSource(Source):
 
     def _place(self, query: str) -> str:
         """What is kept depends on all that decides which posts a service is asked for."""
-        depends = [self.server, query, self.settings.digest("queries", "queries_file", "duplicates")]
+        depends = [
+            self.server,
+            query,
+            self.settings.digest("queries", "queries_file", "duplicates", "recheck"),
+        ]
         scheme = self.address.partition(":")[0].lower()
         return f"{scheme}-{hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:24]}.jsonl"
 
     def _fetch(self, query: str, kept: Kept) -> None:
+        known = set(kept.posts)
         if kept.mark.position is not None:  # the rest of a walk that was stopped
             self._walk(query, kept, kept.mark)
         self._walk(query, kept, Mark(since=kept.mark.since))
+        if known and self.settings.recheck:
+            self._recheck(query, kept, known)
 
     def _walk(self, query: str, kept: Kept, mark: Mark) -> None:
         """From the newest post (or where the last walk stopped) down to those that are known."""
@@ -217,6 +228,19 @@ class SocialSource(Source):
             position = page.position
             kept.add(new, Mark(mark.since, top, position, came))
             self.tick(f"{came:,} new posts of {query}")
+
+    def _recheck(self, query: str, kept: Kept, known: set[str]) -> None:
+        """The newest of the `known` posts once more: what reads otherwise now replaces what was kept."""
+        seen, position = 0, None
+        while seen < self.settings.recheck:
+            page = self.page(query, "", position)
+            again = [post for post in page.posts if post.id in known]
+            kept.add([post for post in again if post != kept.posts[post.id]], kept.mark)
+            seen += len(again)
+            if page.position is None or page.position == position:
+                return
+            position = page.position
+            self.tick(f"{seen:,} posts of {query} asked for again")
 
     def _documents(self, kept: Kept) -> Iterator[bytes]:
         """The posts that are wanted, the oldest first."""

@@ -27,7 +27,9 @@ EPOCH = 1288834974657  # milliseconds; an id's upper bits count from it
 class XSettings(SocialSettings):
     """What an `x:` description may say."""
 
-    archive: bool = setting(False, "Search all posts, not only the last seven days, where your access has this.")
+    archive: bool = setting(
+        False, "Search all posts, not only the last seven days, where your access has this."
+    )
 
 
 class XSource(SocialSource):

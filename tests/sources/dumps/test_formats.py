@@ -393,9 +393,11 @@ def test_a_pdf_is_its_text_without_running_titles() -> None:
     assert one(pdf([["Title", "one"], ["Title", "two"]]), "a.pdf").text == "Title\none\n\nTitle\ntwo\n"
 
 
-def test_what_is_wrong_with_a_pdf_is_one_line() -> None:
+def test_what_is_wrong_with_a_pdf_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     assert wrong(pdf([[], []]), "a.pdf") == "no text in it, only pictures of pages (a scan)"
     assert wrong(b"%PDF-1.4\nnothing", "a.pdf").startswith("damaged: ")
+    assert wrong(b"garbage\n", "a.pdf").startswith("damaged: ")
+    assert not caplog.records, "what pypdf logs on its way would be more lines"
 
 
 # --- films

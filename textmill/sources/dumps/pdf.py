@@ -6,6 +6,7 @@ Scanned pages hold no text at all.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def read(file: IO[bytes], name: str, source: str, reading: Reading) -> Iterator[
     """One document. meta: title and author. Raises BadItem: damaged, encrypted, too much in it, or scanned."""
     import pypdf
 
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it logs what it also raises, and what it mends
     try:
         reader = pypdf.PdfReader(file)
         if reader.is_encrypted and not reader.decrypt(""):
