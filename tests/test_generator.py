@@ -260,7 +260,7 @@ def test_a_text_longer_than_the_context_slides_the_window(context: int, batch_si
 def test_repetition_penalty_counts_the_whole_text(pairs: Generator) -> None:
     asked = settings(length=100, temperature=0, repetition_penalty=1e6)
     draft = pairs.draft(0, "", asked)
-    draft.kept = Kept([], [])
+    draft.kept = Kept()
     assert list(pairs._write([draft], 1)) == [draft]
     assert len(draft.kept.ids) == 100
     assert len(set(draft.kept.ids)) == 100, "also what has left the context is not said again"

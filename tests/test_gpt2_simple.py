@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.test_normalize import make_corpus
-from textmill import manifest
+from textmill import gpt2_simple, manifest
 from textmill.checkpoint import load_model, read_metrics
 from textmill.errors import InputError, Interrupted, MachineError, SettingsError
 from textmill.gpt2_simple import train_with_gpt2_simple
@@ -152,6 +153,20 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(dataset: Path, base: Path, tm
     last = TrainSettings.of(**{**endless.as_dict(), "max_steps": step + 1})
     assert train_with_gpt2_simple(dataset, tmp_path / "c", last, base)["step"] == step + 1
     assert [r["step"] for r in read_metrics(tmp_path / "c")] == list(range(1, step + 2))
+
+
+def test_a_child_that_trains_on_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    child: Any = SimpleNamespace(send_signal=sent.append)
+    now = 100.0
+    monkeypatch.setattr(gpt2_simple.time, "monotonic", lambda: now)
+    asked: list[float] = []
+    gpt2_simple._ask_again(child, asked)
+    assert sent == [], "nobody asked it to stop"
+    asked.append(now)
+    for now, times in ((104.0, 0), (106.0, 1), (110.0, 1), (112.0, 2)):
+        gpt2_simple._ask_again(child, asked)
+        assert sent == [signal.SIGINT] * times, now
 
 
 def test_the_child_does_not_outlive_its_parent(dataset: Path, base: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_changed_setting_or_dataset_is_refused_unless_asked_for(
 
     folder = tmp_path / "c"
     shutil.copytree(undisturbed, folder)
-    with pytest.raises(InputError, match=r"another settings \(keep_prob: 0.8 there, 0.7 here\)"):
+    with pytest.raises(InputError, match=r"other settings \(keep_prob: 0.8 there, 0.7 here\)"):
         train(char_dataset, folder, TrainSettings.of(**tiny(overrides={"keep_prob": 0.7})))
     with pytest.raises(InputError, match="another dataset"):
         train(word_dataset, folder, TrainSettings.of(**tiny()))

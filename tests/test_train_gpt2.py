@@ -194,7 +194,7 @@ def test_the_length_may_change_where_the_learning_rate_does_not_depend_on_it(
 ) -> None:
     shutil.copytree(trained, tmp_path / "c")
     assert run(bpe_dataset, tmp_path / "c", overrides={"steps": 14})["step"] == 14
-    with pytest.raises(InputError, match=r"another settings \(.*decay: constant there, linear here"):
+    with pytest.raises(InputError, match=r"other settings \(.*decay: constant there, linear here"):
         run(bpe_dataset, tmp_path / "c", overrides={"steps": 14, "decay": "linear"})
 
 

@@ -14,6 +14,7 @@ state: a run that was stopped starts again from its weights.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -26,7 +27,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +53,7 @@ log = logging.getLogger("textmill.train")
 ROW = 1024  # tokens of each row: it samples no other length
 RUN = "run1"
 SAVE_EVERY = 1000  # its own default
+HEARD = 5.0  # seconds after which a child that was asked to stop trains no more
 LINE = re.compile(r"\[(\d+) \| ([\d.]+)\] loss=(\S+) avg=(\S+)")
 # What it cannot do: setting of the schedule -> the one value that it has.
 FIXED: dict[str, Any] = {
@@ -268,7 +270,7 @@ class _Run:
             assert child.stdout is not None
             with _passing_signals_to(child) as asked:
                 try:
-                    self._listen(child.stdout)
+                    self._listen(child.stdout, functools.partial(_ask_again, child, asked))
                 finally:
                     if child.poll() is None and sys.exc_info()[0] is not None:
                         child.kill()
@@ -281,7 +283,7 @@ class _Run:
             raise MachineError(f"gpt-2-simple ended by itself: {reason} (all it said: {said}).")
         return openai_checkpoint.find_model(self.folder)[1]
 
-    def _listen(self, output: IO[bytes]) -> None:
+    def _listen(self, output: IO[bytes], still_training: Callable[[], None]) -> None:
         with open(self.checkpoint / "metrics.jsonl", "a", encoding="utf-8") as metrics:
             last_seconds, last_step = 0.0, None
             for raw in output:
@@ -290,6 +292,7 @@ class _Run:
                 found = LINE.match(line)
                 if not found:
                     continue
+                still_training()
                 step, seconds, loss = int(found[1]), float(found[2]), float(found[3])
                 if not math.isfinite(loss):
                     raise InputError(f"the loss became {loss} at step {step}: lower learning_rate.")
@@ -365,19 +368,26 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _passing_signals_to(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM become the child's Ctrl-C, on which it saves; the list holds those that came."""
-    asked: list[int] = []
+def _passing_signals_to(child: subprocess.Popen[bytes]) -> Iterator[list[float]]:
+    """SIGINT and SIGTERM become the child's Ctrl-C, on which it saves; the list holds when it was asked to, seconds."""
+    asked: list[float] = []
 
     def pass_on(number: int, frame: object) -> None:
         if asked:
             raise KeyboardInterrupt
-        asked.append(number)
+        asked.append(time.monotonic())
         log.warning("stopping gpt-2-simple, which saves; once more stops at once")
         child.send_signal(signal.SIGINT)
 
     with on_signals(pass_on):
         yield asked
+
+
+def _ask_again(child: subprocess.Popen[bytes], asked: list[float]) -> None:
+    """Of a child that goes on training: its Ctrl-C was lost, as Python drops one that comes inside of a destructor."""
+    if asked and time.monotonic() - asked[-1] > HEARD:
+        asked.append(time.monotonic())
+        child.send_signal(signal.SIGINT)
 
 
 def _child(job: dict[str, Any]) -> None:

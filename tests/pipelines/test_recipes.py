@@ -18,8 +18,8 @@ from textmill.running import RunResult, run_pipeline
 
 COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
 GPT2 = ("episodes_gpt2", "large_corpus_gpt2", "tweets_gpt2")
-RECIPES = (*GPT2, "play_char_gru", "quickstart", "script_generate", "script_train", "script_word_lstm")
 TRAINING = (*GPT2, "play_char_gru", "quickstart", "script_train", "script_word_lstm")
+RECIPES = (*TRAINING, "batch_generate", "script_generate")
 TINY = {"preset": "tiny", "overrides": {"epochs": 1}}
 
 
@@ -105,7 +105,7 @@ def test_every_parameter_is_explained_and_only_the_checkpoint_is_asked_for(name:
     parameters = read_pipeline(COMPILED / f"{name}.yaml").parameters
     assert [p.name for p in parameters.values() if not p.help] == []
     assert [p.name for p in parameters.values() if p.required] == (
-        ["checkpoint"] if name == "script_generate" else []
+        ["checkpoint"] if name in ("batch_generate", "script_generate") else []
     )
 
 
