@@ -159,7 +159,7 @@ def test_a_child_that_trains_on_is_asked_again(monkeypatch: pytest.MonkeyPatch) 
     sent: list[int] = []
     child: Any = SimpleNamespace(send_signal=sent.append)
     now = 100.0
-    monkeypatch.setattr(gpt2_simple.time, "monotonic", lambda: now)
+    monkeypatch.setattr(gpt2_simple, "time", SimpleNamespace(monotonic=lambda: now))
     asked: list[float] = []
     gpt2_simple._ask_again(child, asked)
     assert sent == [], "nobody asked it to stop"
