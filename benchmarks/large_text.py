@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from textmill import manifest
-from textmill.corpus import Document, ShardWriter
+from textmill.corpora.corpus import Document, ShardWriter
 from textmill.workers import run_in_processes
 
 DIRT = (

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Report, Row, Side, measure, peer_python, rows
 from benchmarks.large_text import make
-from textmill.corpus import read_corpus
-from textmill.duplicates import signature
+from textmill.corpora.corpus import read_corpus
+from textmill.datasets.duplicates import signature
 from textmill.rules import find_rules, surveyed
 from textmill.tokenizers import TOKENIZERS
 

@@ -28,10 +28,10 @@ import numpy as np
 
 from benchmarks.common import Report
 from benchmarks.peers.gpt2_workload import SIZES
-from textmill.checkpoint import State, save_state
+from textmill.checkpoints.checkpoint import State, save_state
+from textmill.checkpoints.publishing import Publisher
 from textmill.models.gpt2 import GPT2Config
 from textmill.models.gpt2_tensorflow import GPT2Engine
-from textmill.publishing import Publisher
 from textmill.stores import open_store
 
 BAR = 0.02  # of the training time

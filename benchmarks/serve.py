@@ -64,8 +64,8 @@ def prepare() -> None:
     """GPT-2 124M with random weights: a checkpoint, and the same for Hugging Face and for gpt-2-simple; a char-GRU."""
     if (MODELS / "done").exists():
         return
-    from textmill.checkpoint import save_model
-    from textmill.exporting import export_model
+    from textmill.checkpoints.checkpoint import save_model
+    from textmill.checkpoints.exporting import export_model
     from textmill.models import get_model
     from textmill.models.gpt2 import GPT2Config, init
     from textmill.models.rnn import init as init_recurrent

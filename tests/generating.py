@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from textmill.checkpoint import save_model
-from textmill.generator import Generator
+from textmill.checkpoints.checkpoint import save_model
 from textmill.models import gpt2, rnn
 from textmill.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
+from textmill.writing.generator import Generator
 
 MARKUP = (
     "<boname> MOLL <eoname> Who knocks so softly <question> <eos>\n"
@@ -114,7 +114,7 @@ class FollowedPool:
     ) -> np.ndarray:
         assert 1 <= len(ids) <= self.decoder.config.context
         self.decoder.reads.append([int(i) for i in ids])
-        from textmill.sample import Likeliest
+        from textmill.models.sample import Likeliest
 
         shape = len(ids) - 1, likeliest
         self.likeliest = Likeliest(np.zeros(shape, np.int32), np.zeros(shape, np.float32))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textmill import checkpoint as layout
+from textmill.checkpoints import checkpoint as layout
 
 # Runs a training in a child that is killed (SIGKILL) at the n-th call of one function: n, function, train's arguments.
 # `fsync` is called in the middle of every save, `replace` at each rename, `step` before each training step.
@@ -18,7 +18,7 @@ KILLER = """
 import json, os, signal, sys
 from textmill import files, train as stage
 from textmill.models import get_model
-from textmill.train_settings import TrainSettings
+from textmill.training.settings import TrainSettings
 
 def killing(function, n):
     calls = 0

@@ -23,7 +23,7 @@ from tests.sources.fakes import Fake, FakeGCS, FakeS3, serving
 from tests.sources.sites import Site, Wiki, feed, page, scene, site
 from tests.sources.social_fakes import FakeBluesky, FakeMastodon, FakeX, service
 from textmill.cli import main
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.sources import SOURCES
 
 TEXT = b"The wheel turned, and turned again."

@@ -12,7 +12,7 @@ import pytest
 
 from tests.generating import character_generator, gpt2_generator, recurrent, save, transformer, word_generator
 from textmill import manifest
-from textmill.checkpoint import save_model
+from textmill.checkpoints.checkpoint import save_model
 from textmill.errors import FolderError, InputError, SettingsError
 from textmill.generate import GenerateSettings, generate, score
 
@@ -119,7 +119,7 @@ def test_the_same_settings_give_the_same_bytes(checkpoint: Path, tmp_path: Path)
 
 
 def test_copied_is_measured_where_the_dataset_is_given(char_dataset: Path, tmp_path: Path) -> None:
-    from textmill.dataset import read_dataset
+    from textmill.datasets.dataset import read_dataset
 
     dataset = read_dataset(char_dataset)
     config, weights = recurrent(dataset.tokenizer)
@@ -140,7 +140,7 @@ def test_copied_is_measured_where_the_dataset_is_given(char_dataset: Path, tmp_p
 
 
 def test_a_script_is_compared_as_it_is_read(word_dataset: Path) -> None:
-    from textmill.dataset import read_dataset
+    from textmill.datasets.dataset import read_dataset
     from textmill.generate import _learned
 
     dataset = read_dataset(word_dataset)

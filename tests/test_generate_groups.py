@@ -21,7 +21,7 @@ from textmill.generate_groups import (
     merge_texts,
     split_prompts,
 )
-from textmill.generator import Generator
+from textmill.writing.generator import Generator
 
 pytest.importorskip("jax")
 

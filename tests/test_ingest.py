@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from textmill import ingest as module
-from textmill.corpus import ShardWriter, read_corpus
+from textmill.corpora.corpus import ShardWriter, read_corpus
 from textmill.errors import FolderError, InputError, Interrupted, SettingsError
 from textmill.ingest import IngestSettings, ingest
 
@@ -424,7 +424,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from textmill import ingest as module
-    from textmill.corpus import ShardWriter
+    from textmill.corpora.corpus import ShardWriter
     source, corpus, moment, count = sys.argv[1:]
     left = int(count)
 

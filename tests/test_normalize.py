@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from textmill import manifest
-from textmill.corpus import Document, ShardWriter
-from textmill.dataset import Dataset, read_dataset
+from textmill.corpora.corpus import Document, ShardWriter
+from textmill.datasets.dataset import Dataset, read_dataset
 from textmill.errors import FolderError, InputError, SettingsError
 from textmill.normalize import NormalizeSettings, normalize
 
@@ -362,7 +362,7 @@ def run_with_little_memory(code: str) -> subprocess.CompletedProcess[str]:
     limit = """
         import resource, sys
         from pathlib import Path
-        from textmill.corpus import read_corpus
+        from textmill.corpora.corpus import read_corpus
         from textmill.normalize import NormalizeSettings, normalize
         used = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmData")) * 1024
         resource.setrlimit(resource.RLIMIT_DATA, (used + 22 * 2**20,) * 2)

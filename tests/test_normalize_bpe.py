@@ -11,15 +11,16 @@ import pytest
 from click.testing import CliRunner
 
 from tests.test_normalize import make_corpus, tree
-from textmill import huggingface, manifest
-from textmill.checkpoint import save_model
+from textmill import manifest
+from textmill.checkpoints import huggingface
+from textmill.checkpoints.checkpoint import save_model
+from textmill.checkpoints.openai_checkpoint import write_model
+from textmill.checkpoints.pretrained import PullSettings, pull
 from textmill.cli import main
-from textmill.dataset import read_dataset
+from textmill.datasets.dataset import read_dataset
 from textmill.errors import FolderError, InputError, SettingsError
 from textmill.models.gpt2 import GPT2Config, init
 from textmill.normalize import NormalizeSettings, normalize
-from textmill.openai_checkpoint import write_model
-from textmill.pretrained import PullSettings, pull
 from textmill.tokenizers import Tokenizer
 from textmill.tokenizers.bpe import BPETokenizer
 from textmill.tokenizers.char import CharTokenizer

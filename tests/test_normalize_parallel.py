@@ -16,9 +16,9 @@ import pytest
 
 from textmill import manifest
 from textmill import normalize as module
-from textmill.corpus import Document, ShardWriter
-from textmill.dataset import read_dataset
-from textmill.encode import EncodeJob
+from textmill.corpora.corpus import Document, ShardWriter
+from textmill.datasets.dataset import read_dataset
+from textmill.datasets.encode import EncodeJob
 from textmill.errors import FolderError, InputError
 from textmill.normalize import (
     GroupsSettings,
@@ -342,7 +342,7 @@ def test_a_damaged_unit_is_made_anew_or_said(corpus: Path, tmp_path: Path) -> No
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from textmill import sections
+from textmill.datasets import sections
 from textmill.normalize import NormalizeSettings, normalize
 
 finish, left = sections.SectionsWriter._finish, int(sys.argv[3])
@@ -372,7 +372,7 @@ def test_a_killed_run_goes_on(corpus: Path, tmp_path: Path, units: int) -> None:
 
 
 def test_two_at_once_for_one_output_are_refused(corpus: Path, tmp_path: Path) -> None:
-    from textmill.work_folder import WorkFolder
+    from textmill.datasets.work_folder import WorkFolder
 
     with WorkFolder(tmp_path / "dataset", 1), pytest.raises(InputError, match="another normalize is at work"):
         normalize(corpus, tmp_path / "dataset")
@@ -382,7 +382,7 @@ def test_two_at_once_for_one_output_are_refused(corpus: Path, tmp_path: Path) ->
 
 
 def test_little_text_stays_in_one_process_and_all_cores_are_the_most() -> None:
-    from textmill.work_folder import processes_for
+    from textmill.datasets.work_folder import processes_for
 
     assert processes_for(5_000_000, wanted=0, cores=8) == 1
     assert processes_for(100_000_000, wanted=0, cores=8) == 8

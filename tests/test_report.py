@@ -16,7 +16,7 @@ from textmill.charts import Chart, Level, Line, number, short, ticks
 from textmill.errors import FolderError
 from textmill.files import write_bytes, write_json
 from textmill.report import ReportSettings, difference, report
-from textmill.typesetting import typeset
+from textmill.writing.typesetting import typeset
 
 PLAY = (
     "SCENE II\tThe road to the town.\n\n\t[Enter TOBY, running]\n\n"

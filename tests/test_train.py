@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.killing import assert_same_run, losses, run_killed
-from textmill import checkpoint as layout
+from textmill.checkpoints import checkpoint as layout
 from textmill.errors import InputError, SettingsError
 from textmill.train import train
-from textmill.train_settings import TrainSettings
+from textmill.training.settings import TrainSettings
 
 
 def tiny(**more: Any) -> dict[str, Any]:

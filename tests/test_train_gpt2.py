@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from tests.killing import assert_same_run, losses, run_killed
-from textmill import checkpoint as layout
-from textmill import openai_checkpoint
-from textmill.dataset import read_dataset
+from textmill.checkpoints import checkpoint as layout
+from textmill.checkpoints import openai_checkpoint
+from textmill.datasets.dataset import read_dataset
 from textmill.errors import FolderError, InputError, SettingsError
 from textmill.models import get_model
 from textmill.models.gpt2 import init
 from textmill.normalize import NormalizeSettings, normalize
 from textmill.train import train
-from textmill.train_settings import TrainSettings
+from textmill.training.settings import TrainSettings
 
 
 def tiny(**more: Any) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def test_it_starts_from_a_checkpoint_and_says_from_which(
 def test_it_starts_from_other_programs_models(
     kind: str, trained: Path, bpe_dataset: Path, tmp_path: Path
 ) -> None:
-    from textmill import huggingface
+    from textmill.checkpoints import huggingface
 
     base, model = tmp_path / "base", layout.load_model(trained)
     if kind == "openai":
@@ -302,7 +302,7 @@ def test_a_recurrent_model_starts_from_a_checkpoint_too(char_dataset: Path, tmp_
 def test_the_other_engine_gets_the_same_arguments(
     bpe_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from textmill import gpt2_simple
+    from textmill.training import gpt2_simple
 
     asked: list[Any] = []
 
@@ -364,7 +364,7 @@ def test_documents_are_rows_as_long_as_the_longest(bpe_dataset: Path, tmp_path: 
 
 
 def test_the_average_is_gpt_2_simples() -> None:
-    from textmill.train import Progressed
+    from textmill.training.family import Progressed
 
     now = Progressed()
     for loss in (4.0, 2.0):

@@ -12,7 +12,7 @@ import pytest
 
 from textmill.cli import main
 from textmill.models import get_model
-from textmill.schedules import TransformerSchedule
+from textmill.models.schedules import TransformerSchedule
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "training_gpt2.md").read_text(encoding="utf-8")
 

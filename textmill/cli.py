@@ -16,10 +16,10 @@ from typing import Any
 import click
 
 from textmill import __version__
-from textmill.cli_cluster import doctor, runs, submit, watch
-from textmill.cli_models import models
-from textmill.cli_options import named_values, settings_options
-from textmill.cli_serve import serve
+from textmill.commands.cluster import doctor, runs, submit, watch
+from textmill.commands.models import models
+from textmill.commands.options import named_values, settings_options
+from textmill.commands.serve import serve
 from textmill.errors import InputError, TextmillError
 
 log = logging.getLogger("textmill")
@@ -116,7 +116,7 @@ def _add_stages() -> None:
     from textmill.generate import GenerateSettings
     from textmill.ingest import IngestSettings
     from textmill.normalize import NormalizeSettings
-    from textmill.train_settings import TrainSettings
+    from textmill.training.settings import TrainSettings
 
     @main.command()
     @click.argument("source")
@@ -292,8 +292,8 @@ def _add_stages() -> None:
         episodes_gpt2, large_corpus_gpt2, batch_generate.
         Example: textmill run quickstart --param source=my_texts/ --output out
         """
+        from textmill.local.running import run_pipeline
         from textmill.pipeline_file import read_pipeline
-        from textmill.running import run_pipeline
 
         if describe:
             click.echo(read_pipeline(pipeline).describe())

@@ -22,11 +22,11 @@ from typing import Any
 from textmill import manifest
 from textmill.errors import InputError
 from textmill.files import new_folder, write_json
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Generator, Score, Text, sample_text
 from textmill.progress import Progress
-from textmill.prompts import Prompt, read_prompts
 from textmill.tokenizers import Tokenizer
+from textmill.writing.generator import Generator, Score, Text, sample_text
+from textmill.writing.prompts import Prompt, read_prompts
+from textmill.writing.settings import GenerateSettings
 
 __all__ = ["GenerateSettings", "Generator", "Score", "Text", "generate", "sample_text", "score"]
 
@@ -93,7 +93,7 @@ def check_target(folder: Path) -> None:
 
 
 def _open_dataset(dataset: Path | None) -> Any:
-    from textmill.dataset import read_dataset
+    from textmill.datasets.dataset import read_dataset
 
     return None if dataset is None else read_dataset(Path(dataset))
 
@@ -115,7 +115,7 @@ def _with_copied(
     written: list[Text], dataset: Any, generator: Generator, settings: GenerateSettings
 ) -> list[Text]:
     """The texts with what of their completions stands in the training text, both as they are read."""
-    from textmill.copied import find_copied
+    from textmill.writing.copied import find_copied
 
     completions = [generator.as_read(text.completion, settings) for text in written]
     learned = _learned(dataset, generator.tokenizer)

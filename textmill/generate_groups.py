@@ -27,12 +27,12 @@ from textmill import manifest
 from textmill.errors import FolderError, InputError, SettingsError
 from textmill.files import new_folder, write_bytes
 from textmill.generate import check_target, save_texts, summarize, warn_of_unknown
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Generator, Text
 from textmill.manifest import Manifest
 from textmill.progress import Progress
-from textmill.prompts import Prompt, read_prompts
 from textmill.settings import Settings, setting
+from textmill.writing.generator import Generator, Text
+from textmill.writing.prompts import Prompt, read_prompts
+from textmill.writing.settings import GenerateSettings
 
 log = logging.getLogger("textmill.generate")
 
@@ -97,8 +97,8 @@ def split_prompts(prompts: Path, settings: PromptsSettings | None = None) -> lis
 
 def _brought(source: str, scratch: Path) -> Path:
     """The file on this machine."""
-    from textmill.resumable import Missing, fetch, open_remote
     from textmill.sources import without_secrets
+    from textmill.stores.resumable import Missing, fetch, open_remote
 
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
         return Path(source)

@@ -25,15 +25,15 @@ from typing import IO, Any
 from fsspec.utils import glob_translate
 
 from textmill import manifest
-from textmill.corpus import SHARDS, WORK, Document, ShardWriter
-from textmill.earlier import bring
+from textmill.corpora.corpus import SHARDS, WORK, Document, ShardWriter
+from textmill.corpora.journal import Journal, Kept, read_previous
 from textmill.errors import InputError, Interrupted, MachineError, SettingsError
 from textmill.files import sync_file, sync_folder, writing_failed
-from textmill.ingest_journal import Journal, Kept, read_previous
 from textmill.progress import Progress
 from textmill.settings import Settings, setting
 from textmill.sources import BadItem, Item, Source, Unreachable, chunks_of, open_source, too_large
 from textmill.sources.archive import BadArchive, archive_suffix, members
+from textmill.sources.earlier import bring
 from textmill.sources.texts import READERS, Reading, TextKind, read_documents, text_kind
 
 log = logging.getLogger("textmill.ingest")
@@ -93,7 +93,8 @@ def ingest(
 
     source: a file, folder, glob, archive, http(s)://, s3://, gs:// address, sample:NAME, or what crawl:, mediawiki:
         and feeds: collect by a description: a YAML file, an address, or the YAML text itself (sources/described.py).
-    earlier: where the corpus of an earlier run lies, to go on from, while the folder holds none (textmill/earlier.py).
+    earlier: where the corpus of an earlier run lies, to go on from, while the folder holds none
+        (textmill/sources/earlier.py).
     Returns {items, documents, characters, unchanged, new, changed, gone, skipped}, all counts; `skipped` counts the
     reports on files and lines left out, which the manifest lists with their reasons.
     Raises InputError when there is nothing to read, and under `strict` at the first bad file; the old corpus stays.

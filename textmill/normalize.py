@@ -28,25 +28,25 @@ import numpy as np
 import numpy.typing as npt
 
 from textmill import manifest
-from textmill import split as splitting
-from textmill.base_tokenizer import read_base_tokenizer
-from textmill.clean import CleanJob, Part, legs, merged_rules, teach
-from textmill.corpus import Corpus, read_corpus
-from textmill.dataset import SplitWriter, token_dtype
-from textmill.dataset_report import log_line, main_figures, unigram, unknown_rate
+from textmill.checkpoints.base_tokenizer import read_base_tokenizer
+from textmill.corpora.corpus import Corpus, read_corpus
+from textmill.datasets import split as splitting
+from textmill.datasets.clean import CleanJob, Part, legs, merged_rules, teach
+from textmill.datasets.counts import log_line, main_figures, unigram, unknown_rate
+from textmill.datasets.dataset import SplitWriter, token_dtype
+from textmill.datasets.duplicates import PERMUTATIONS, exact_duplicates, near_duplicates
+from textmill.datasets.encode import DROPPED, CountJob, EncodeJob, Placed, counting, texts_to_learn
+from textmill.datasets.parts import PartsFolder, read_parts, write_parts
+from textmill.datasets.settings import GroupsSettings, NormalizeSettings, ShardsSettings, names
+from textmill.datasets.split import SPLITS
+from textmill.datasets.work_folder import WorkFolder, processes_for
 from textmill.devices import available_cores
-from textmill.duplicates import PERMUTATIONS, exact_duplicates, near_duplicates
-from textmill.encode import DROPPED, CountJob, EncodeJob, Placed, counting, texts_to_learn
 from textmill.errors import InputError, SettingsError
 from textmill.files import new_folder, write_json
-from textmill.normalize_settings import GroupsSettings, NormalizeSettings, ShardsSettings, names
-from textmill.parts import PartsFolder, read_parts, write_parts
 from textmill.progress import Progress
 from textmill.rules import find_rules, split_names
-from textmill.split import SPLITS
 from textmill.tokenizers import TOKENIZERS, Tokenizer, digest
 from textmill.tokenizers.bpe import BPETokenizer
-from textmill.work_folder import WorkFolder, processes_for
 
 __all__ = [
     "GroupsSettings",

@@ -25,7 +25,7 @@ try:
     from markupsafe import Markup
 
     from textmill.charts import Chart, Level, Line, number, short
-    from textmill.typesetting import Block, typeset
+    from textmill.writing.typesetting import Block, typeset
 except ImportError as missing:
     raise MachineError(
         "the report needs jinja2; install it with: pip install 'textmill[report]'"
@@ -75,7 +75,7 @@ class _Run:
     """The three folders, read."""
 
     def __init__(self, dataset: Path, checkpoint: Path, texts: Path | None, settings: ReportSettings) -> None:
-        from textmill.checkpoint import read_details, read_metrics
+        from textmill.checkpoints.checkpoint import read_details, read_metrics
 
         self.settings, self.checkpoint = settings, checkpoint
         self.dataset_manifest = manifest.read(dataset, "dataset")

@@ -39,7 +39,7 @@ def main(place: Path) -> int:
 
 def step(decoder: Any) -> None:
     """One token of one text."""
-    from textmill.sample import Controls
+    from textmill.models.sample import Controls
 
     ids, u = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
     decoder.pool(1).run(np.ones(1, np.bool_), ids[0], ids - 1, u, Controls.neutral(1))

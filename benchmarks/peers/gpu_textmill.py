@@ -56,10 +56,10 @@ def train(arguments, sizes: dict[str, int]) -> None:
 def write(arguments, sizes: dict[str, int]) -> None:
     import itertools
 
-    from textmill.generate_settings import GenerateSettings
-    from textmill.generator import Generator
     from textmill.models.gpt2 import GPT2Config, init
     from textmill.tokenizers.bpe import LETTERS, BPETokenizer
+    from textmill.writing.generator import Generator
+    from textmill.writing.settings import GenerateSettings
 
     config = GPT2Config(**sizes)
     merges = itertools.islice(itertools.product(LETTERS, repeat=2), config.vocabulary_size - len(LETTERS) - 1)

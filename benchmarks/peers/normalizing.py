@@ -37,7 +37,7 @@ STEPS = (
 
 def textmill(corpus: Path) -> Callable[[Path], int]:
     """The whole of normalize, in one process."""
-    from textmill.dataset import read_dataset
+    from textmill.datasets.dataset import read_dataset
     from textmill.normalize import NormalizeSettings, normalize
 
     settings = NormalizeSettings.of(tokenizer="word", processes=1, keep_work=False)

@@ -9,8 +9,7 @@ import json
 import sys
 
 from benchmarks.peers.workload import WORKLOADS, Workload, batches
-from textmill import optimizers
-from textmill.models import get_model, rnn
+from textmill.models import get_model, optimizers, rnn
 from textmill.models.rnn_tensorflow import RNNEngine, tf
 
 

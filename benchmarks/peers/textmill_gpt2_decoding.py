@@ -24,9 +24,9 @@ from textmill.models.gpt2 import GPT2Config, init
 
 def writing(arguments: argparse.Namespace) -> tuple[Callable[[], int], dict[str, Any]]:
     """Work that writes BATCH texts."""
-    from textmill.generate_settings import GenerateSettings
-    from textmill.generator import Generator
     from textmill.tokenizers.bpe import LETTERS, BPETokenizer
+    from textmill.writing.generator import Generator
+    from textmill.writing.settings import GenerateSettings
 
     config = GPT2Config(**SIZES)
     merges = itertools.islice(itertools.product(LETTERS, repeat=2), config.vocabulary_size - len(LETTERS) - 1)
@@ -48,7 +48,7 @@ def writing(arguments: argparse.Namespace) -> tuple[Callable[[], int], dict[str,
 def starting(arguments: argparse.Namespace) -> tuple[Callable[[], int], dict[str, Any]]:
     """Work that reads a prompt and draws one token."""
     from textmill.models.gpt2_decode import GPT2Decoder
-    from textmill.sample import Controls
+    from textmill.models.sample import Controls
 
     config = GPT2Config(**SIZES)
     decoder = GPT2Decoder(config, init(config, 0), precision=arguments.precision)

@@ -21,8 +21,8 @@ from benchmarks.serving_load import Target, load
 def offline(checkpoint: Path, batch: int, length: int) -> Callable[[], int]:
     """Work that writes BATCH texts with the generator."""
     from benchmarks.serve import prompts
-    from textmill.generate_settings import GenerateSettings
-    from textmill.generator import Generator
+    from textmill.writing.generator import Generator
+    from textmill.writing.settings import GenerateSettings
 
     generator = Generator.open(checkpoint)
     settings = GenerateSettings.of(length=length, stop_at_end=False, batch_size=max(batch, 1))

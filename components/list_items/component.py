@@ -17,7 +17,7 @@ def list_items(corpus: dsl.Input[dsl.Dataset], items: str = "", minimum_characte
     Returns:
         The items' names, in order.
     """
-    from textmill import items as stage
+    from textmill.corpora import items as stage
 
     settings = stage.ListSettings.of(items=items, minimum_characters=minimum_characters)
     return stage.list_items(corpus.path, settings)

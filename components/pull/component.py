@@ -23,7 +23,7 @@ def pull(
         metrics: Its size.
     """
     from textmill import artifacts
-    from textmill import pretrained as stage
+    from textmill.checkpoints import pretrained as stage
 
     settings = stage.PullSettings.of(release=release, uri=uri)
     summary = stage.pull(base.path, settings)

@@ -21,7 +21,7 @@ def take_items(
         metrics: The main figures.
     """
     from textmill import artifacts
-    from textmill import items as stage
+    from textmill.corpora import items as stage
 
     summary = stage.take_items(corpus.path, taken.path, stage.ItemsSettings.of(items=items))
     taken.metadata.update(artifacts.metadata(taken.path, "corpus", parent_uri=corpus.uri))

@@ -54,8 +54,9 @@ def train(
         metrics: The main figures.
         mlpipeline_ui_metadata: Makes the dashboard offer a TensorBoard.
     """
-    from textmill import artifacts, publishing
+    from textmill import artifacts
     from textmill import train as stage
+    from textmill.checkpoints import publishing
 
     settings = stage.TrainSettings.of(
         model=model,

@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.kubernetes import Kubectl
 from tests.cluster.pipelines import Pipelines, compiled
 from tests.cluster.test_recipes import bucket, files_of
-from textmill import published
+from textmill.checkpoints import published
 from textmill.stores import open_store
 
 __all__ = ["bucket"]

@@ -1,4 +1,4 @@
-"""All that tests/test_publishing.py asks of publishing, on the S3 server that AWS_ENDPOINT_URL names."""
+"""All that tests/checkpoints/test_publishing.py asks of publishing, on the S3 server that AWS_ENDPOINT_URL names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.test_publishing import *  # noqa: F403
-from tests.test_publishing import _quick
+from tests.checkpoints.test_publishing import *  # noqa: F403
+from tests.checkpoints.test_publishing import _quick
 from textmill.stores import open_store
 
 __all__ = ["_quick"]

@@ -32,7 +32,7 @@ def quickstart(pipelines: Pipelines) -> Run:
 def tiny_gpt2_on_s3(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Address of a GPT-2 of two layers, as OpenAI lays it out, in the object store."""
     from tests.generating import MERGES
-    from textmill import openai_checkpoint
+    from textmill.checkpoints import openai_checkpoint
     from textmill.models import gpt2
     from textmill.tokenizers import BPETokenizer
 

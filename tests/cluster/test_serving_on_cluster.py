@@ -68,9 +68,9 @@ def checkpoints(
 
 def _save_gpt2(folder: Path, scale: int) -> None:
     from tests.generating import MERGES, save
-    from textmill.generator import Generator
     from textmill.models import gpt2
     from textmill.tokenizers import BPETokenizer
+    from textmill.writing.generator import Generator
 
     tokenizer = BPETokenizer.of(MERGES)
     config = gpt2.GPT2Config.of(

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpoints.test_train_published import Node, newest
 from tests.killing import assert_same_run
-from tests.test_train_published import Node, newest
-from textmill import checkpoint as layout
+from textmill.checkpoints import checkpoint as layout
 from textmill.stores import open_store
 from textmill.train import train
-from textmill.train_settings import TrainSettings
+from textmill.training.settings import TrainSettings
 
 SECONDS = float(os.environ.get("FAILING_SECONDS", "60"))
 PACE = 0.1  # seconds a step, so that there are some in a minute

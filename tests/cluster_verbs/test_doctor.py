@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from textmill.cli import main
+from textmill.cluster.pods import why_pending
 from textmill.doctor import NOTE, OK, WRONG, kubernetes, machine, object_store
-from textmill.doctor.kubernetes import amount, why_pending
+from textmill.doctor.kubernetes import amount
 from textmill.stores.local import LocalStore
 
 NO_CLUSTER = {"KUBECONFIG": "/nonexistent/config", "KFP_ENDPOINT": "", "KF_PIPELINES_ENDPOINT": ""}

@@ -25,12 +25,12 @@ SETTINGS = {
     "normalize_merge": "textmill.normalize:NormalizeSettings",
     "normalize_shards": "textmill.normalize:ShardsSettings",
     "shard_groups": "textmill.normalize:GroupsSettings",
-    "pull": "textmill.pretrained:PullSettings",
-    "train": "textmill.train_settings:TrainSettings",
+    "pull": "textmill.checkpoints.pretrained:PullSettings",
+    "train": "textmill.training.settings:TrainSettings",
     "generate": "textmill.generate:GenerateSettings",
     "report": "textmill.report:ReportSettings",
-    "list_items": "textmill.items:ListSettings",
-    "take_items": "textmill.items:ItemsSettings",
+    "list_items": "textmill.corpora.items:ListSettings",
+    "take_items": "textmill.corpora.items:ItemsSettings",
     "serve": "textmill.cluster.deploying:DeploySettings",
     "split_prompts": "textmill.generate_groups:PromptsSettings",
     "generate_group": "textmill.generate_groups:GroupSettings",
@@ -112,7 +112,8 @@ def test_body_is_thin(name: str) -> None:
         ast.DictComp,
     )
     assert not [ast.unparse(node) for node in ast.walk(function) if isinstance(node, forbidden)]
-    assert len(function.body) <= 9
+    said = [node for node in function.body if not isinstance(node, ast.ImportFrom)]
+    assert len(said) <= 7
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 
 from textmill.cli import main
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.errors import InputError, MachineError, TextmillError
 from textmill.ingest import IngestSettings, ingest, plan
 from textmill.sources import open_source

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.sources.social_fakes import FakeService, Numbered, service
-from textmill.corpus import Document, read_corpus
+from textmill.corpora.corpus import Document, read_corpus
 from textmill.errors import InputError, SettingsError, TextmillError
 from textmill.ingest import IngestSettings, ingest, plan
 from textmill.sources import guarded_session, open_source

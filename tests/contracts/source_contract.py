@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import pytest
 
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.errors import TextmillError
 from textmill.ingest import IngestSettings, ingest
 from textmill.sources import Item, Source, open_source

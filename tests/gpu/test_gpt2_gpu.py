@@ -107,8 +107,8 @@ def test_texts_are_those_of_the_cpu_and_of_any_batch() -> None:
     """Greedy texts of lively weights, float32; and the same seed's texts alone and beside others."""
     said = run("""
 import itertools, jax
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Generator
+from textmill.writing.settings import GenerateSettings
+from textmill.writing.generator import Generator
 from textmill.tokenizers.bpe import LETTERS, BPETokenizer
 draw = np.random.default_rng(0)
 weights = {n: v + draw.normal(scale=0.1, size=v.shape).astype(np.float32) for n, v in init(config).items()}
@@ -135,7 +135,7 @@ def test_a_training_takes_the_gpu_by_itself_and_goes_on_on_it(char_dataset: Path
         """
 from pathlib import Path
 from textmill.train import train
-from textmill.train_settings import TrainSettings
+from textmill.training.settings import TrainSettings
 overrides = {"batch_size": 4, "steps": 8, "sample_num": 0, "width": 64, "context": 32, "num_steps": 32}
 def go(folder, **more):
     return train(Path(sys.argv[1]), Path(sys.argv[2]) / folder,

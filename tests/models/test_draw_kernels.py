@@ -10,9 +10,9 @@ pytest.importorskip("jax")
 
 import jax
 
-from textmill import sample
+from textmill.models import sample
 from textmill.models.draw_kernels import draw, drawing
-from textmill.sample import Controls, uniforms
+from textmill.models.sample import Controls, uniforms
 
 ROWS, VOCABULARY = 60, 1500
 

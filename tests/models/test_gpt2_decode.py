@@ -11,7 +11,7 @@ import pytest
 
 from textmill.errors import SettingsError
 from textmill.models.gpt2 import GPT2Config, forward, init
-from textmill.sample import Controls, uniforms
+from textmill.models.sample import Controls, uniforms
 
 pytest.importorskip("jax")
 

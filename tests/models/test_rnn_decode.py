@@ -15,7 +15,7 @@ from textmill.models.rnn import RNNConfig, init, initial_state, step
 from textmill.models.rnn_decode import class_for
 from textmill.models.rnn_decode_cpu import CHUNK, LARGEST, CPUDecoder
 from textmill.models.rnn_decode_jax import SMALLEST, JaxDecoder
-from textmill.sample import Controls, uniforms
+from textmill.models.sample import Controls, uniforms
 
 GRU = RNNConfig.of(cell="gru", vocabulary_size=35, num_layers=2, hidden_size=24)
 LSTM = RNNConfig.of(

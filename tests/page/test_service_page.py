@@ -13,7 +13,7 @@ import pytest
 
 from tests import generating
 from tests.serving.running import Running, running
-from textmill.typesetting import typeset
+from textmill.writing.typesetting import typeset
 
 pytestmark = pytest.mark.page
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.generating import MERGES
 from tests.sources.fakes import Fake
-from textmill import openai_checkpoint
+from textmill.checkpoints import openai_checkpoint
 from textmill.models import gpt2
 from textmill.tokenizers import BPETokenizer
 

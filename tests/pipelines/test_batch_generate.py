@@ -18,7 +18,7 @@ import yaml
 from tests.generating import gpt2_generator, save, transformer
 from textmill.errors import MachineError
 from textmill.generate import GenerateSettings, generate
-from textmill.running import RunResult, run_pipeline
+from textmill.local.running import RunResult, run_pipeline
 
 RECIPE = Path(__file__).parents[2] / "pipelines" / "compiled" / "batch_generate.yaml"
 ASKED: dict[str, Any] = {"number": 2, "length": 12, "seed": 3, "temperature": 0.9}

@@ -20,9 +20,9 @@ from tests.contracts.posts_contract import FIRST
 from tests.pipelines.conftest import deadly
 from tests.sources.sites import Site, Wiki, feed, page, scene, site
 from tests.sources.social_fakes import FakeBluesky, FakeMastodon, FakeX, service
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.errors import InputError, MachineError
-from textmill.running import run_pipeline
+from textmill.local.running import run_pipeline
 
 INGEST = Path(__file__).parents[2] / "components" / "ingest" / "component.yaml"
 NAMES = ("ash", "birch", "cedar")

@@ -18,13 +18,13 @@ from tests.pipelines.conftest import deadly
 from tests.sources.sites import Wiki, site
 from tests.sources.social_fakes import FakeMastodon, Numbered, account, service
 from textmill import manifest
-from textmill.checkpoint import read_details
-from textmill.corpus import read_corpus
-from textmill.dataset import read_dataset
+from textmill.checkpoints.checkpoint import read_details
+from textmill.corpora.corpus import read_corpus
+from textmill.datasets.dataset import read_dataset
 from textmill.errors import InputError, MachineError
+from textmill.local.running import RunResult, run_pipeline
 from textmill.pipeline_file import read_pipeline
 from textmill.postprocess import count_characters
-from textmill.running import RunResult, run_pipeline
 
 ROOT = Path(__file__).parents[2]
 COMPILED = ROOT / "pipelines" / "compiled"

@@ -11,7 +11,7 @@ from typing import Any
 from tests.contracts.collected_contract import QUICK
 from tests.sources.sites import Wiki, site
 from textmill import manifest
-from textmill.running import RunResult, run_pipeline
+from textmill.local.running import RunResult, run_pipeline
 
 COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
 TINY = {"preset": "tiny", "overrides": {"validate_every": 1}, "steps": 2, "number": 1}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
+from textmill.local.running import run_pipeline
 from textmill.normalize import NormalizeSettings, normalize
-from textmill.running import run_pipeline
 
 RECIPE = Path(__file__).parents[2] / "pipelines" / "compiled" / "large_corpus_gpt2.yaml"
 TINY = {"preset": "tiny", "overrides": {"validate_every": 1}, "steps": 2, "length": 20, "number": 1}

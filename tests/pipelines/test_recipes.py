@@ -13,8 +13,8 @@ import yaml
 
 from textmill import manifest
 from textmill.errors import InputError
+from textmill.local.running import RunResult, run_pipeline
 from textmill.pipeline_file import read_pipeline
-from textmill.running import RunResult, run_pipeline
 
 COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
 GPT2 = ("episodes_gpt2", "large_corpus_gpt2", "tweets_gpt2")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contracts.rule_contract import RuleContract
 from textmill import manifest
-from textmill.corpus import Document, ShardWriter
+from textmill.corpora.corpus import Document, ShardWriter
 from textmill.errors import SettingsError
 from textmill.normalize import NormalizeSettings, normalize
 from textmill.rules import RULES, Rule, find_rules, split_names

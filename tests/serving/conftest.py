@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import generating
-from textmill.generator import Generator
+from textmill.writing.generator import Generator
 
 pytest.importorskip("starlette")
 pytest.importorskip("jax")

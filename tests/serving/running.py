@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 
-from textmill.generator import Generator
 from textmill.serving.server import Serving, listening
 from textmill.serving.settings import ServeSettings
+from textmill.writing.generator import Generator
 
 PATIENCE = 240.0  # seconds; a machine that stands still for a while is no failure
 LOOKS = 20_000  # each some 5 ms after the one before

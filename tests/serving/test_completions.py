@@ -10,12 +10,12 @@ import openai
 import pytest
 
 from tests.serving.running import Running, events, running
-from textmill import sample
-from textmill.drafts import Kept
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Generator
+from textmill.models import sample
 from textmill.serving import parameters
 from textmill.serving.token_log import TokenLog
+from textmill.writing.drafts import Kept
+from textmill.writing.generator import Generator
+from textmill.writing.settings import GenerateSettings
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import pytest
 
 from tests import generating
 from tests.serving.running import PATIENCE, Running, raw, request, running
-from textmill.generator import Generator
 from textmill.serving import bodies, connections, engine
+from textmill.writing.generator import Generator
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,11 @@ import numba.core.event
 import pytest
 
 from tests.serving.running import wait_until
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Generator
 from textmill.serving import engine as engine_module
 from textmill.serving.engine import Busy, Closed, Engine
 from textmill.serving.orders import Done, Event, Failed, Order, Piece
+from textmill.writing.generator import Generator
+from textmill.writing.settings import GenerateSettings
 
 CONTROLS: list[dict[str, Any]] = [
     {},

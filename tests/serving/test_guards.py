@@ -10,9 +10,9 @@ import pytest
 
 from tests.serving.running import Running, running
 from textmill.errors import SettingsError
-from textmill.generator import Generator
 from textmill.serving.answers import Problem
 from textmill.serving.guards import CLIENTS, JsonLines, Line, Rates, read_tokens
+from textmill.writing.generator import Generator
 
 TOKENS = ("first-token-of-ours", "second-token-of-ours")
 GUARDED = [

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from tests.serving.running import Running, events, running
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Generator
+from textmill.writing.generator import Generator
+from textmill.writing.settings import GenerateSettings
 
 
 def test_health_and_metadata(service: Running) -> None:

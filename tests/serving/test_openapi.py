@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.serving.running import Running, running
-from textmill.generator import Generator
 from textmill.serving import parameters
 from textmill.serving.openapi import document
 from textmill.serving.settings import ServeSettings
+from textmill.writing.generator import Generator
 
 schemathesis = pytest.importorskip("schemathesis")
 

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.serving.running import Running, running
-from textmill.generator import Generator
 from textmill.serving.page_view import MANNERS, set_text
+from textmill.writing.generator import Generator
 
 
 class Seen(HTMLParser):

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from tests.serving.running import Running, running
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Generator
+from textmill.writing.generator import Generator
+from textmill.writing.settings import GenerateSettings
 
 
 def test_a_sample_as_json_goes_on_from_the_text(service: Running) -> None:

@@ -19,14 +19,15 @@ from click.testing import CliRunner
 
 from tests import generating
 from tests.serving.running import PATIENCE, request, running, wait_until
-from textmill import manifest, resumable
+from textmill import manifest
 from textmill.cli import main
 from textmill.errors import InputError, MachineError
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Generator
 from textmill.serving.fetching import local_checkpoint
 from textmill.serving.server import listening, name_of
 from textmill.serving.settings import ServeSettings
+from textmill.stores import resumable
+from textmill.writing.generator import Generator
+from textmill.writing.settings import GenerateSettings
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.running import PATIENCE, Running, request, running
-from textmill.generator import Generator
+from textmill.writing.generator import Generator
 
 AT_ONCE = 40
 NONSENSE = [

@@ -12,7 +12,7 @@ import pytest
 
 from tests.contracts.source_contract import HAMLET, FolderContract, Place
 from tests.sources.fakes import FakeGCS, FakeS3, serving
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.errors import InputError, MachineError
 from textmill.ingest import ingest
 from textmill.sources import open_source

@@ -22,7 +22,7 @@ pytest.importorskip("trafilatura")
 
 from tests.contracts.collected_contract import QUICK, CollectedContract
 from tests.sources.sites import page, scene, site
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.errors import InputError, MachineError
 from textmill.ingest import ingest, plan
 from textmill.sources.crawl import Patterns

@@ -14,7 +14,7 @@ pytest.importorskip("mwparserfromhell")
 
 from tests.contracts.collected_contract import QUICK, CollectedContract
 from tests.sources.sites import Wiki, site
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.errors import InputError, MachineError
 from textmill.ingest import ingest, plan
 from textmill.sources.mediawiki import MediaWikiSource, counted

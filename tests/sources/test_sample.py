@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.errors import InputError
 from textmill.ingest import ingest
 from textmill.sources import open_source

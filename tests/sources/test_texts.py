@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.sources import BadItem
 from textmill.sources.texts import Reading, Row, read_documents, text_kind
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.contracts.source_contract import HAMLET, Place, SourceContract, content, listing
 from tests.sources.fakes import Fake, serving
-from textmill.corpus import read_corpus
+from textmill.corpora.corpus import read_corpus
 from textmill.errors import InputError, MachineError
 from textmill.ingest import ingest
 from textmill.sources import web

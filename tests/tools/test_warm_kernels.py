@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WRITE = """
-from textmill.generate_settings import GenerateSettings
+from textmill.writing.settings import GenerateSettings
 from tests.generating import CHARACTERS, MARKUP, MERGES, recurrent, transformer
-from textmill.generator import Generator
+from textmill.writing.generator import Generator
 from textmill.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
 
 settings = GenerateSettings.of(number=3, length=12, top_k=5, top_p=0.9)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from textmill.cluster.kube import message_of
 from textmill.errors import InputError, MachineError, SettingsError
 from textmill.settings import Settings, setting
 
@@ -107,7 +108,7 @@ def api_errors(server: str) -> Iterator[None]:
     try:
         yield
     except kfp_server_api.ApiException as error:
-        why = REFUSED.get(error.status or 0) or _message(error)
+        why = REFUSED.get(error.status or 0) or message_of(error, 300)
         kind = InputError if error.status and 400 <= error.status < 500 else MachineError
         raise kind(f"Kubeflow Pipelines at {server} says {error.status}: {why}") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -117,15 +118,6 @@ def api_errors(server: str) -> Iterator[None]:
         ) from error
     except (RuntimeError, ValueError, TypeError) as error:  # the client's own: no kubeconfig, no proxy
         raise MachineError(f"cannot reach Kubeflow Pipelines at {server}: {reason_of(error)}.") from error
-
-
-def _message(error: Any) -> str:
-    """The server's own words; it wraps them in JSON, and in their own history."""
-    try:
-        text = str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        text = str(error.reason or "no reason given")
-    return " ".join(text.split())[:300]
 
 
 def reason_of(error: BaseException) -> str:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from textmill.cluster import kube
 from textmill.cluster.connection import reason_of
 from textmill.errors import InputError, MachineError
 
-OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 TIMEOUT = 30  # seconds for one question
 MANAGER = "textmill"  # who is said to own the fields that are set
 # What a container waits for that does not come by waiting.
@@ -44,24 +42,14 @@ class Deployments:
             raise MachineError(
                 "deploying needs the package kubernetes: pip install 'textmill[kfp]'."
             ) from error
-        own = ""
         try:
-            try:
-                config.load_incluster_config()
-                own = OWN_NAMESPACE.read_text().strip()
-            except config.ConfigException:
-                file = os.environ.get("KUBECONFIG") or None
-                config.load_kube_config(config_file=file)
-                own = config.list_kube_config_contexts(file)[1]["context"].get("namespace", "")
+            self.host, own = kube.load()
         except (config.ConfigException, OSError) as error:
             raise MachineError(
                 "there is no cluster to deploy to: this is no pod with a token, and KUBECONFIG names none."
             ) from error
         self.namespace = namespace or own or "default"
-        settings = client.Configuration.get_default_copy()
-        settings.retries = 2
-        api = client.ApiClient(settings)
-        self.host = settings.host
+        api = kube.api_client(retries=2)
         self._apps, self._core, self._refusal = (
             client.AppsV1Api(api),
             client.CoreV1Api(api),
@@ -131,21 +119,12 @@ class Deployments:
         try:
             yield
         except self._refusal as error:
-            said = f"Kubernetes says {error.status}: {_message(error)}"
+            said = f"Kubernetes says {error.status}: {kube.message_of(error).rstrip('.')}."
             if error.status in (401, 403):
                 said += " The account needs the role of manifests/serving/deployer."
             raise (Refused if 400 <= (error.status or 0) < 500 else MachineError)(said) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise MachineError(f"cannot reach the cluster at {self.host}: {reason_of(error)}.") from error
-
-
-def _message(error: Any) -> str:
-    """The server's own words, as a sentence."""
-    try:
-        text = str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        text = str(error.reason or "no reason given")
-    return " ".join(text.split())[:500].rstrip(".") + "."
 
 
 def is_rolled_out(deployment: Object) -> bool:

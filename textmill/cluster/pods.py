@@ -11,6 +11,8 @@ import gzip
 import json
 from typing import Any
 
+from textmill.cluster import kube
+
 RUN_LABEL = "pipeline/runid"
 TIMEOUT = 10  # seconds for one question
 
@@ -24,15 +26,10 @@ class Pods:
         self._custom: Any = None
         self._last: dict[str, Any] | None = None
         with contextlib.suppress(Exception):
-            from kubernetes import client, config
+            from kubernetes import client
 
-            try:
-                config.load_incluster_config()
-            except config.ConfigException:
-                config.load_kube_config()
-            settings = client.Configuration.get_default_copy()
-            settings.retries = 0
-            api = client.ApiClient(settings)
+            kube.load()
+            api = kube.api_client(retries=0)
             self._core, self._custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
 
     def workflow(self, run: str) -> dict[str, Any] | None:
@@ -65,8 +62,6 @@ class Pods:
 
     def waits_for(self, pod: str) -> str:
         """Why a pod is not running yet, in the scheduler's or the kubelet's words; "" where there is no reason."""
-        from textmill.doctor.kubernetes import why_pending
-
         if self._core is None:
             return ""
         try:
@@ -92,3 +87,15 @@ class Pods:
                 )
                 return said.data.decode("utf-8", "replace").splitlines()
         return []
+
+
+def why_pending(pod: Any) -> tuple[str, str]:
+    """Why a pod waits (reason, message): the scheduler's words, or the kubelet's; ("", "") for one that just starts."""
+    for status in [*(pod.status.container_statuses or []), *(pod.status.init_container_statuses or [])]:
+        waiting = status.state and status.state.waiting
+        if waiting and waiting.reason not in ("ContainerCreating", "PodInitializing"):
+            return waiting.reason, (waiting.message or waiting.reason).strip().rstrip(".") + "."
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return condition.reason or "", (condition.message or "").split(" preemption:")[0].strip()
+    return "", ""

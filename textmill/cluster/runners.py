@@ -42,7 +42,7 @@ class LocalRunner:
         self.ended: dict[str, str] = {}
 
     def start(self) -> str:
-        from textmill.running import run_pipeline
+        from textmill.local.running import run_pipeline
 
         identity = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
         try:

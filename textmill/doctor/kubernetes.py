@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from textmill.cluster import kube
+from textmill.cluster.connection import reason_of
+from textmill.cluster.pods import why_pending
 from textmill.doctor.finding import NOTE, OK, WRONG, Finding
 
 GPU = "nvidia.com/gpu"
@@ -25,7 +28,7 @@ UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
 def examine(namespace: str = "") -> Iterator[Finding]:
     """Findings on the cluster; one note where there is none."""
     try:
-        from kubernetes import client, config
+        from kubernetes import client
         from kubernetes.config import ConfigException
     except ImportError:
         yield Finding(
@@ -33,12 +36,7 @@ def examine(namespace: str = "") -> Iterator[Finding]:
         )
         return
     try:
-        try:
-            config.load_incluster_config()
-            where = "the cluster this runs in"
-        except ConfigException:
-            config.load_kube_config()
-            where = client.Configuration.get_default_copy().host
+        where, _ = kube.load()
     except (ConfigException, OSError):
         yield Finding(
             "cluster", NOTE, "no kubeconfig: no cluster is looked at.", "set KUBECONFIG to look at one"
@@ -51,7 +49,7 @@ def examine(namespace: str = "") -> Iterator[Finding]:
         yield Finding(
             "cluster",
             WRONG,
-            f"{where} does not answer ({_reason(error)}).",
+            f"{where} does not answer ({reason_of(error)}).",
             "check KUBECONFIG and the network",
         )
         return
@@ -77,7 +75,7 @@ def _told(what: str, look: Any, *arguments: Any) -> Iterator[Finding]:
         else:
             yield Finding(what, WRONG, f"the cluster says {error.status}: {error.reason}.")
     except Exception as error:
-        yield Finding(what, WRONG, f"no answer ({_reason(error)}).")
+        yield Finding(what, WRONG, f"no answer ({reason_of(error)}).")
 
 
 def _namespace(core: Any, namespace: str) -> Iterator[Finding]:
@@ -182,18 +180,6 @@ def _waiting(core: Any, namespace: str) -> Iterator[Finding]:
         yield Finding("waiting pods", OK, "none.")
 
 
-def why_pending(pod: Any) -> tuple[str, str]:
-    """Why a pod waits (reason, message): the scheduler's words, or the kubelet's; ("", "") for one that just starts."""
-    for status in [*(pod.status.container_statuses or []), *(pod.status.init_container_statuses or [])]:
-        waiting = status.state and status.state.waiting
-        if waiting and waiting.reason not in ("ContainerCreating", "PodInitializing"):
-            return waiting.reason, (waiting.message or waiting.reason).strip().rstrip(".") + "."
-    for condition in pod.status.conditions or []:
-        if condition.type == "PodScheduled" and condition.status == "False":
-            return condition.reason or "", (condition.message or "").split(" preemption:")[0].strip()
-    return "", ""
-
-
 def _retries(core: Any, namespace: str) -> Iterator[Finding]:
     """Upstream's workflow defaults have OnError: then a task that fails by itself is not tried again."""
     from kubernetes.client import ApiException
@@ -218,9 +204,3 @@ def amount(quantity: str) -> float:
     """A Kubernetes quantity as a number: "500m" 0.5, "2Gi" 2147483648."""
     found = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(quantity))
     return float(found[1]) * UNITS.get(found[2], 1.0) if found else 0.0
-
-
-def _reason(error: BaseException) -> str:
-    from textmill.cluster.connection import reason_of
-
-    return reason_of(error)

@@ -113,7 +113,7 @@ def _memory() -> Finding:
 
 def memory() -> tuple[int, int]:
     """This machine's memory, and what of it may be taken, in bytes; a container's limit counts."""
-    from textmill.memory_plan import available
+    from textmill.training.memory_plan import available
 
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return total, min(total, available())

@@ -17,7 +17,7 @@ from textmill.errors import SettingsError
 from textmill.models import gpt2, rnn
 from textmill.models.gpt2 import GPT2Config
 from textmill.models.rnn import RNNConfig
-from textmill.schedules import RecurrentSchedule, Schedule, TransformerSchedule
+from textmill.models.schedules import RecurrentSchedule, Schedule, TransformerSchedule
 from textmill.settings import Settings, unknown_name
 
 Preset = dict[str, dict[str, Any]]  # {"model": config fields, "train": training settings}
@@ -36,7 +36,7 @@ class Family:
     engine_paths: dict[str, str]  # by backend, what trains and scores: class RNNEngine says how
     decoder_path: str  # steps slots of text: class RNNDecoder says how
     training_path: str  # batches, learning rate and lines: class textmill.train.Training says how
-    weights_format: str  # how a checkpoint keeps the model: a row of textmill.checkpoint.WEIGHTS
+    weights_format: str  # how a checkpoint keeps the model: a row of textmill.checkpoints.checkpoint.WEIGHTS
     base: dict[str, Any]  # config fields that make the family what it is
     presets: dict[str, Preset]
     free: tuple[
@@ -171,7 +171,7 @@ RECURRENT: dict[str, Any] = {
     "parameter_count": rnn.parameter_count,
     "engine_paths": {"tensorflow": "textmill.models.rnn_tensorflow:RNNEngine"},
     "decoder_path": "textmill.models.rnn_decode:RNNDecoder",
-    "training_path": "textmill.train_recurrent:RecurrentTraining",
+    "training_path": "textmill.training.recurrent:RecurrentTraining",
     "weights_format": "safetensors",
     "free": ("keep_prob", "init_scale"),
 }
@@ -296,7 +296,7 @@ MODELS: dict[str, Family] = {
             "jax": "textmill.models.gpt2_jax:GPT2Engine",
         },
         decoder_path="textmill.models.gpt2_decode:GPT2Decoder",
-        training_path="textmill.train_transformer:TransformerTraining",
+        training_path="textmill.training.transformer:TransformerTraining",
         weights_format="openai",
         base={},
         presets={

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from textmill.models.sample import ONE, WEIGHT_BITS, Controls, Likeliest
 from textmill.models.tiles import apart, compiled, exponential, summing
-from textmill.sample import ONE, WEIGHT_BITS, Controls, Likeliest
 
 _BLOCK = 256  # weights that are summed before the one that is drawn is looked for
 _DIGIT = 10  # bits of a weight that one pass of a selection looks at

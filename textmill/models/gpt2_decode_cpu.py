@@ -23,8 +23,8 @@ from textmill.models import gpt2_kernels as kernels
 from textmill.models.decoding import choose_precision
 from textmill.models.draw_kernels import Drawing, drawing, of_slots
 from textmill.models.gpt2 import GPT2Config
+from textmill.models.sample import Controls, Floats, Likeliest, Variant
 from textmill.models.team import Team
-from textmill.sample import Controls, Floats, Likeliest, Variant
 
 Ids = npt.NDArray[np.int32]
 

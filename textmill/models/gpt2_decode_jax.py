@@ -28,7 +28,7 @@ import numpy.typing as npt
 from textmill import devices
 from textmill.models.decoding import choose_precision
 from textmill.models.gpt2 import LAYER_NORM_EPSILON, GPT2Config
-from textmill.sample import (
+from textmill.models.sample import (
     MOST_LIKELIEST,
     Controls,
     Floats,

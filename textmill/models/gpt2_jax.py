@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from textmill import devices, optimizers_jax
+from textmill import devices
 from textmill.errors import SettingsError
+from textmill.models import optimizers_jax
 from textmill.models.arrays import check_arrays
 from textmill.models.gpt2 import LAYER_NORM_EPSILON, GPT2Config, init, init_adapters
 from textmill.settings import unknown_name

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from textmill import devices, optimizers
+from textmill import devices
 from textmill.errors import SettingsError
 from textmill.models import gpt2_layers as layers
+from textmill.models import optimizers
 from textmill.models.arrays import check_arrays
 from textmill.models.gpt2 import GPT2Config, init
 from textmill.settings import unknown_name

@@ -21,8 +21,8 @@ from textmill.models import rnn_kernels as kernels
 from textmill.models.decoding import choose_precision
 from textmill.models.draw_kernels import drawing, of_slots
 from textmill.models.rnn import RNNConfig
+from textmill.models.sample import Controls, Floats, Likeliest
 from textmill.models.team import Team
-from textmill.sample import Controls, Floats, Likeliest
 
 Ids = npt.NDArray[np.int32]
 

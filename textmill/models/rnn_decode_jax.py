@@ -30,7 +30,7 @@ import numpy.typing as npt
 from textmill import devices
 from textmill.models.decoding import choose_precision
 from textmill.models.rnn import RNNConfig, state_names
-from textmill.sample import (
+from textmill.models.sample import (
     MOST_LIKELIEST,
     Controls,
     Floats,

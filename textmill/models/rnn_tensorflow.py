@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from textmill import devices, optimizers
+from textmill import devices
+from textmill.models import optimizers
 from textmill.models import rnn_layers as layers
 from textmill.models.arrays import check_arrays
 from textmill.models.rnn import RNNConfig, init, initial_state, state_names

@@ -4,7 +4,7 @@ is taken. A control that a slot does not use changes nothing of what it draws.
 
 from __future__ import annotations
 
-from textmill.sample import Controls, Variant
+from textmill.models.sample import Controls, Variant
 
 VARIANTS = (
     Variant(tempered=True),

@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from textmill.drafts import Draft, Kept
 from textmill.errors import TextmillError
-from textmill.generator import Generator
 from textmill.serving.metrics import Metrics
 from textmill.serving.orders import Done, Event, Failed, Order, Piece, Writing
 from textmill.serving.token_log import TokenLog
-from textmill.slots import Slots
+from textmill.writing.drafts import Draft, Kept
+from textmill.writing.generator import Generator
+from textmill.writing.slots import Slots
 
 log = logging.getLogger("textmill.serving")
 
@@ -215,7 +215,7 @@ class Engine:
 
     def _warm_up(self) -> None:
         """Make the pools and compile everything that a request can need."""
-        from textmill.sample import MOST_LIKELIEST
+        from textmill.models.sample import MOST_LIKELIEST
         from textmill.serving.controls import ServedControls
 
         started = time.monotonic()

@@ -13,7 +13,7 @@ from typing import Any
 
 from textmill import manifest
 from textmill.errors import FolderError, InputError, MachineError
-from textmill.resumable import Answer, Missing, Remote, fetch, open_remote
+from textmill.stores.resumable import Answer, Missing, Remote, fetch, open_remote
 
 log = logging.getLogger("textmill.serving")
 

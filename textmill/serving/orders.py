@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from textmill.drafts import Draft
-from textmill.generator import Text
-from textmill.shown import Shown
+from textmill.writing.drafts import Draft
+from textmill.writing.generator import Text
+from textmill.writing.shown import Shown
 
 if TYPE_CHECKING:
     from textmill.serving.token_log import TokenLog

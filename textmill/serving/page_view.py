@@ -17,12 +17,12 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import Response
 
-from textmill.generator import Generator
 from textmill.serving import parameters
 from textmill.serving.answers import Problem
 from textmill.serving.parameters import BadRequest
 from textmill.serving.service import Asked, Service, Written
-from textmill.typesetting import Block, typeset
+from textmill.writing.generator import Generator
+from textmill.writing.typesetting import Block, typeset
 
 PAGE = Path(__file__).parent / "page"
 POLICY = (

@@ -19,7 +19,6 @@ from typing import Any
 import uvicorn
 
 from textmill.errors import InputError, MachineError
-from textmill.generator import Generator
 from textmill.serving.app import make_app
 from textmill.serving.connections import bounded
 from textmill.serving.engine import Engine
@@ -29,6 +28,7 @@ from textmill.serving.metrics import Metrics
 from textmill.serving.service import Service
 from textmill.serving.settings import TOKEN_VARIABLE, ServeSettings
 from textmill.sources import without_secrets
+from textmill.writing.generator import Generator
 
 log = logging.getLogger("textmill.serving")
 

@@ -14,16 +14,16 @@ from typing import Any
 
 from starlette.requests import Request
 
-from textmill.drafts import Draft
 from textmill.errors import SettingsError
-from textmill.generate_settings import GenerateSettings
-from textmill.generator import Text
 from textmill.serving.answers import Problem
 from textmill.serving.engine import Busy, Closed, Engine
 from textmill.serving.inbox import Inbox
 from textmill.serving.orders import Done, Failed, Order, Piece, Token
 from textmill.serving.parameters import BadRequest
 from textmill.serving.settings import ServeSettings
+from textmill.writing.drafts import Draft
+from textmill.writing.generator import Text
+from textmill.writing.settings import GenerateSettings
 
 SHORT_PROMPT = 2000  # characters that are turned into tokens at once; more of them in a thread beside
 LOADING_SECONDS = 5  # that a client is told to wait

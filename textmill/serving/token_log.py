@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from textmill.drafts import CONTEXT, Kept
-from textmill.prompts import Ids, start_ids
 from textmill.serving.orders import Token
 from textmill.tokenizers import Tokenizer
 from textmill.tokenizers.bpe import END, BPETokenizer
 from textmill.tokenizers.char import REPLACEMENT
+from textmill.writing.drafts import CONTEXT, Kept
+from textmill.writing.prompts import Ids, start_ids
 
 Others = Sequence[tuple[int, float]]  # ids and log probabilities of the likeliest tokens, best first
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.sources import BadItem, chunks_of, spool
 from textmill.sources.compression import COMPRESSIONS, decompressed
 from textmill.sources.dumps import FORMATS, format_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.source_contract import HAMLET, Place, SourceContract, listing
-from textmill.corpus import Document, read_corpus
+from textmill.corpora.corpus import Document, read_corpus
 from textmill.errors import InputError, MachineError
 from textmill.ingest import IngestSettings, ingest
 from textmill.sources import SOURCES

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.sources.dumps.test_dumps import zipped
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.rules import RULES, render
 from textmill.sources import BadItem
 from textmill.sources.texts import Reading, Row, read_documents, text_kind

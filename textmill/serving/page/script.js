@@ -7,7 +7,7 @@ const KIND = document.body.dataset.kind, MODEL = document.body.dataset.model;
 let writing = null; // the AbortController of what is being written
 let shown = "";
 
-// ---------------------------------------------------------------- how a text is set; the rules of textmill/typesetting.py
+// ---------------------------------------------------------------- how a text is set; the rules of textmill/writing/typesetting.py
 
 const NAME = "[A-Z][A-Z0-9'’._&-]*(?:[ \\t]+[A-Z0-9'’._&-]+){0,4}";
 const SPEECHES = [
@@ -283,4 +283,4 @@ if (!el("result").hidden) { // the server wrote it already: from a shared link
   shown = sheet.innerText;
   el("copy").hidden = el("share").hidden = false;
 }
-window.textmillBlocks = blocksOf; // for the tests: the same blocks as textmill/typesetting.py makes
+window.textmillBlocks = blocksOf; // for the tests: the same blocks as textmill/writing/typesetting.py makes

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.sources import BadItem
 from textmill.sources.compression import DAMAGE, Bounded, damaged, size_of, unpacking_bound
 from textmill.sources.dumps import local, xml_root

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.sources.dumps.screenplay import Screenplay
 from textmill.sources.texts import Reading, Row
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO
 
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.sources import BadItem
 from textmill.sources.page_text import Page, blocks, chosen, decoded, joined, page_of
 from textmill.sources.texts import Reading, Row

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import yaml
 
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.sources.texts import Reading, Row
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import IO, Any
 
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.sources import BadItem
 from textmill.sources.compression import size_of, unpacking_bound
 from textmill.sources.texts import Reading, Row, listed, newlines

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import IO, Any
 
-from textmill.corpus import Document
+from textmill.corpora.corpus import Document
 from textmill.sources import BadItem
 from textmill.sources.json_stream import elements
 from textmill.sources.texts import Reading, Row

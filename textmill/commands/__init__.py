@@ -1,0 +1,1 @@
+"""The verbs of `textmill` that are more than one stage; the command itself is textmill/cli.py."""
