@@ -4,7 +4,7 @@
 #   make check          format, lint, types, compiled pipelines and generated files current, locks free of addresses
 #   make test-slow      the tests that take minutes
 #   make test-page      the service's page in a real browser (Chromium; on Debian: apt-get install chromium)
-#   make compile        compile components and pipelines to YAML, write the components' READMEs
+#   make compile        compile components and pipelines to YAML, write the components' READMEs, draw the recipes
 #   make lock           renew requirements/*.lock from pyproject.toml (needs the package registry)
 #   make images         build the images (docker; VARIANTS=cpu for one of them), write images/digests.json and images/sbom/
 #   make images-push    push them: make images-push REGISTRY=registry.example/team
@@ -63,6 +63,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python tools/compile.py --check
 	$(BIN)/python tools/readmes.py --check
+	$(BIN)/python tools/pictures.py --check
 	@if grep -l '://' requirements/*.lock; then echo "a lock holds an address; make lock" >&2; exit 1; fi
 
 format: setup
@@ -72,6 +73,7 @@ format: setup
 compile: setup
 	$(BIN)/python tools/compile.py
 	$(BIN)/python tools/readmes.py
+	$(BIN)/python tools/pictures.py
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
