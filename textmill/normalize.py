@@ -93,7 +93,7 @@ def normalize(
 def shard_groups(corpus: Path, settings: GroupsSettings | None = None) -> list[str]:
     """The corpus's items in groups of neighbours of about the same size.
 
-    A group is named by its range, "12:40". No group is empty.
+    A group is named by its range, "12:40". No group is empty. Raises FolderError for a corpus that is none.
     """
     groups = (settings or GroupsSettings()).groups
     source = read_corpus(Path(corpus))
@@ -110,7 +110,8 @@ def shard_groups(corpus: Path, settings: GroupsSettings | None = None) -> list[s
 def normalize_shards(corpus: Path, parts: Path, settings: ShardsSettings | None = None) -> dict[str, Any]:
     """The map alone: clean a group of the corpus's shards into a parts folder.
 
-    Of the rules those run that come before the first that must see the whole corpus.
+    Of the rules those run that come before the first that must see the whole corpus. Raises InputError for a group
+    that the corpus does not have, and for an unknown rule.
     """
     settings, parts = settings or ShardsSettings(), Path(parts)
     settings.check()

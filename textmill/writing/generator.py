@@ -90,6 +90,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
+        """e to the nats a token: as unsure as a choice among so many equally likely tokens."""
         return math.exp(-self.mean_log_probability)
 
 
