@@ -94,3 +94,11 @@ def test_replace_is_checked() -> None:
     with pytest.raises(SettingsError):
         Mill().replace(stones=0)
     assert Mill().replace(stones=4).changed() == {"stones": 4}
+
+
+@pytest.mark.parametrize("given", ["{", "[1, 2", "a: b: c", "\t"])
+def test_a_value_that_is_no_yaml_is_one_line_too(given: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^setting 'stones' \(environment variable TEXTMILL_MILL_STONES\) is"
+    ):
+        Mill.resolve({}, section="mill", environ={"TEXTMILL_MILL_STONES": given})

@@ -130,7 +130,7 @@ def _check(cls: type, name: str, kind: Any, value: Any, where: str) -> Any:
     wanted = " or ".join(k.__name__ for k in _alternatives(kind))
     try:
         value = _cast(kind, value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, yaml.YAMLError) as error:
         raise SettingsError(
             f"setting {name!r}{place} is {value!r}, which is not of type {wanted}."
         ) from error

@@ -1,4 +1,7 @@
-"""Write each component's README.md from its signature, docstring and metadata.yaml; `--check` only compares."""
+"""Write what is written from the code; `--check` only compares.
+
+Each component's README.md from its signature, docstring and metadata.yaml, and the pages of tools/docs_pages.py.
+"""
 
 from __future__ import annotations
 
@@ -82,10 +85,14 @@ def _cell(text: str) -> str:
 
 def main(arguments: list[str]) -> int:
     sys.path.insert(0, str(ROOT))
+    from tools import docs_pages
+
+    written = {
+        source.with_name("README.md"): readme(source.parent.name)
+        for source in sorted((ROOT / "components").glob("*/component.py"))
+    } | docs_pages.pages()
     stale = False
-    for source in sorted((ROOT / "components").glob("*/component.py")):
-        target = source.with_name("README.md")
-        text = readme(source.parent.name)
+    for target, text in written.items():
         if target.exists() and target.read_text(encoding="utf-8") == text:
             continue
         stale = True
