@@ -83,6 +83,7 @@ check: setup
 	$(BIN)/python tools/compile.py --check
 	$(BIN)/python tools/readmes.py --check
 	$(BIN)/python tools/pictures.py --check
+	$(BIN)/python -m benchmarks.page --check
 	@if grep -l '://' requirements/*.lock; then echo "a lock holds an address; make lock" >&2; exit 1; fi
 
 format: setup

@@ -214,6 +214,14 @@ class Report:
         self.title, self.machine = title, machine()
         self.tables: list[dict[str, Any]] = []
         self.checks: list[dict[str, Any]] = []
+        self.series: list[dict[str, Any]] = []
+
+    def curves(
+        self, title: str, x: str, unit: str, lines: Mapping[str, Sequence[tuple[float, float]]]
+    ) -> None:
+        """Add what was measured at several sizes: `x` names the size, each line is a side's (size, value)."""
+        kept = {name: [list(point) for point in points] for name, points in lines.items() if points}
+        self.series.append({"title": title, "x": x, "unit": unit, "lines": kept})
 
     def table(self, title: str, unit: str, made: Sequence[Row], baseline: str) -> None:
         """Add one comparison."""
@@ -230,35 +238,38 @@ class Report:
         """The whole report."""
         facts = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         parts = [f"## {self.title}\n\n{facts}\n"]
-        for table in self.tables:
-            parts.append(_markdown_table(table))
-        for check in self.checks:
-            sign = ">=" if check["at_least"] else "<="
-            state = "met" if check["met"] else "MISSED"
-            parts.append(f"- {check['what']}: {check['value']:.3g} {sign} {check['bar']:g}: **{state}**")
+        parts += [markdown_table(table) for table in self.tables]
+        parts += [markdown_series(series) for series in self.series]
+        parts += [markdown_check(check) for check in self.checks]
         return "\n".join(parts) + "\n"
 
     def write(self, out: Path | None) -> None:
         """Print the Markdown; write the JSON beside when asked to."""
         print(self.markdown())
         if out is not None:
+            found = {
+                "title": self.title,
+                "machine": self.machine,
+                "command": command(),
+                "tables": self.tables,
+            }
+            found |= {"series": self.series, "checks": self.checks}
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(
-                json.dumps(
-                    {
-                        "title": self.title,
-                        "machine": self.machine,
-                        "tables": self.tables,
-                        "checks": self.checks,
-                    },
-                    indent=2,
-                )
-                + "\n",
-                encoding="utf-8",
-            )
+            out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def _markdown_table(table: Mapping[str, Any]) -> str:
+def command() -> str:
+    """What was typed to measure this, without where the result goes."""
+    import __main__
+
+    given = [word for word in sys.argv[1:] if word != "--keep"]
+    if "--out" in given:
+        del given[given.index("--out") :][:2]
+    return " ".join(["python -m", f"benchmarks.{Path(__main__.__file__ or '').stem}", *given])
+
+
+def markdown_table(table: Mapping[str, Any]) -> str:
+    """One comparison: a row a side."""
     lines = [
         f"### {table['title']}\n",
         f"| side | {table['unit']}, median (quartiles) | x {table['baseline']} (quartiles) | peak memory |",
@@ -270,6 +281,31 @@ def _markdown_table(table: Mapping[str, Any]) -> str:
             f"| {row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f}) | {row['peak_memory_mb']:,} MB |"
         )
     return "\n".join(lines) + "\n"
+
+
+def markdown_series(series: Mapping[str, Any]) -> str:
+    """What was measured at several sizes: a row a side, a column a size."""
+    sizes = sorted({x for points in series["lines"].values() for x, _ in points})
+    lines = [
+        f"### {series['title']}\n",
+        f"| {series['unit']} | " + " | ".join(f"{x:,g}" for x in sizes) + f" {series['x']} |",
+        "|---" * (len(sizes) + 1) + "|",
+    ]
+    for name, points in series["lines"].items():
+        found = dict(map(tuple, points))
+        lines.append(f"| {name} | " + " | ".join(number(found.get(x)) for x in sizes) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def markdown_check(check: Mapping[str, Any]) -> str:
+    """One bar, and whether it is met."""
+    sign, state = (">=" if check.get("at_least", True) else "<="), ("met" if check["met"] else "MISSED")
+    return f"- {check['what']}: {check['value']:.3g} {sign} {check['bar']:g}: **{state}**"
+
+
+def number(value: float | None) -> str:
+    """A figure of a table: three digits that count, none behind the point from 100 on; "" for none."""
+    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 # --- peers' environments ---

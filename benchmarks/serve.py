@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import PEERS, ROOT, Report, Side, machine, measure, peer_python, rows
+from benchmarks.common import PEERS, ROOT, Report, Side, command, machine, measure, peer_python, rows
 from benchmarks.serving_load import Seen, Target, load, summary
 
 PACKAGES = ["torch", "transformers[serving]"]
@@ -284,6 +284,7 @@ def _keep(out: Path | None, results: dict[str, Any]) -> None:
         value = {
             "title": "Serving GPT-2 124M",
             "machine": machine(),
+            "command": command(),
             "results": results,
             "checks": checks(results),
         }

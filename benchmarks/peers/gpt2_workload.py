@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import numpy as np
 
-SIZES = {"vocabulary_size": 50257, "context": 1024, "width": 768, "num_heads": 12, "num_layers": 12}  # 124M
+CONTEXT = int(os.environ.get("BENCH_CONTEXT") or 1024)  # tokens of a training row
+SIZES = {
+    "vocabulary_size": 50257,
+    "context": CONTEXT,
+    "width": 768,
+    "num_heads": 12,
+    "num_layers": 12,
+}  # 124M
 SMALL = {"vocabulary_size": 500, "context": 64, "width": 64, "num_heads": 4, "num_layers": 2}  # for losses
 LEARNING_RATE = 1e-4
 

@@ -1,7 +1,7 @@
 """One side of benchmarks/normalizing.py: a corpus cleaned, its near duplicates dropped, its words counted; again and
 again. `textmill` makes the whole dataset (split, vocabulary, tokens); `datatrove` the cleaned text and a count.
 
-    python -m benchmarks.peers.normalizing textmill|datatrove|datatrove-split CORPUS
+    python -m benchmarks.peers.normalizing textmill|datatrove|datatrove-split CORPUS [--cold]
 
 datatrove-split takes words apart at blanks, as Textmill does, in the place of datatrove's tokenizer (spaCy).
 Datatrove's interpreter has no textmill: only the standard library and benchmarks.common are imported here.
@@ -141,7 +141,7 @@ def main() -> None:
             shutil.rmtree(folder)
         return size
 
-    serve(work, about, warm_up=1)
+    serve(work, about, warm_up=0 if "--cold" in sys.argv else 1)
 
 
 if __name__ == "__main__":
