@@ -33,20 +33,10 @@ help:
 
 setup: $(READY)
 
-# uv installs the locked set in seconds; where it cannot be had, pip reads the same lock.
+# tools/setup.py says in one line what is missing: a Python of the right version, venv, the network, space, permission.
 $(READY): requirements/dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "textmill needs Python 3.11 to 3.13; this is $$($(PYTHON) --version 2>&1). Say which one: make PYTHON=python3.11 …" >&2; exit 2; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-	  { echo "this Python has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
-	@test -x $(BIN)/python || { echo "making the environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing the locked packages (about 1 GB to download the first time)"
-	@{ $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
-	   $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.lock && \
-	   $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .; } || \
-	 { echo "uv did not do it; trying pip"; \
-	   $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock && \
-	   $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "there is no $(PYTHON) here; say which Python: make PYTHON=python3.11 …" >&2; exit 2; }
+	@"$(PYTHON)" tools/setup.py "$(VENV)" $(UV_VERSION)
 	@touch $@
 
 run: setup
