@@ -78,7 +78,7 @@ class Guard:
     def refusal(self, host: str, address: str) -> str:
         """Why `address`, to which `host` resolved, may not be connected to; "" when it may."""
         found = ipaddress.ip_address(address.partition("%")[0])
-        what = _kind_of(found)
+        what = kind_of_address(found)
         name = host.strip("[]").lower()
         if not what or (name in self.allowed and (what in ("private", "loopback") or name == str(found))):
             return ""
@@ -112,14 +112,14 @@ class Guard:
         raise failed
 
 
-def _kind_of(address: Address) -> str:
+def kind_of_address(address: Address) -> str:
     """What keeps an address from being public; "" for a public one. An IPv4 address inside an IPv6 one counts."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
         if address in NAT64:
             inner = ipaddress.ip_address(int(address) & 0xFFFFFFFF)  # type: ignore[assignment]
         if inner:
-            return _kind_of(inner)
+            return kind_of_address(inner)
     if address.is_loopback:
         return "loopback"
     if address.is_link_local or address == AZURE:

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from textmill import __version__
 from textmill.errors import InputError, MachineError
 from textmill.sources import CHUNK, Item, Source, clean_name, spool, without_secrets
+from textmill.sources.redirects import open_address
 
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 3
@@ -88,7 +89,7 @@ def _request(address: str, method: str) -> Any:
     headers = {"User-Agent": f"textmill/{__version__}", "Accept-Encoding": "identity"}
     address = quote(address, safe="%/:=&?~#+!$,;'@()*[]")  # spaces and letters beyond ASCII, as browsers do
     request = urllib.request.Request(address.partition("#")[0], headers=headers, method=method)
-    return urllib.request.urlopen(request, timeout=TIMEOUT)
+    return open_address(request, TIMEOUT)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -29,6 +29,7 @@ from textmill.files import sync_file, sync_folder, write_json, writing_failed
 from textmill.progress import Progress
 from textmill.sources import CHUNK, SOURCES, without_secrets
 from textmill.sources.bucket import BLOCK, STAMPS, open_store
+from textmill.sources.redirects import open_address
 
 log = logging.getLogger("textmill.resumable")
 
@@ -239,9 +240,7 @@ class WebFolder:
         if start and tag:
             headers |= {"Range": f"bytes={start}-", "If-Range": tag}
         try:
-            response = urllib.request.urlopen(
-                urllib.request.Request(address, headers=headers), timeout=TIMEOUT
-            )
+            response = open_address(urllib.request.Request(address, headers=headers), TIMEOUT)
         except urllib.error.HTTPError as error:
             return self._refused(error, start, tag)
         except (OSError, http.client.HTTPException) as error:
