@@ -218,7 +218,7 @@ def _clean(
         if number == 0 and first_leg_done:
             continue
         if number > 0:
-            learnt = teach(leg.rules[0], (Part(part.path).survey() for part in made))
+            learnt = teach(leg.rules[0], (Part(part.path) for part in made))
             leg = replace(leg, learnt=work.file("learnt", learnt))
         made = [replace(shard, path=_part(shard, leg, work)) for shard in made]
         made = [replace(shard, digest=shard.path.stem) for shard in made]

@@ -15,9 +15,11 @@ time.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import pickle
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,9 +132,34 @@ class Part(Sections):
                     )
                 yield row, data.decode("utf-8", "surrogatepass")
 
-    def survey(self) -> Survey:
-        """What this shard adds to the survey. Only files that this program made are unpickled."""
-        return pickle.loads(self.read("survey"))
+    def survey(self, kind: type[Survey]) -> Survey:
+        """What this shard adds to the survey of that kind. Raises FolderError for anything else than one."""
+        try:
+            found = _SurveyReader(io.BytesIO(self.read("survey")), kind.__module__).load()
+        except (pickle.UnpicklingError, AttributeError, EOFError, IndexError, TypeError, ValueError) as error:
+            raise FolderError(
+                f"{self.path} holds no survey of {kind.__name__}; remove it and start again."
+            ) from error
+        if not isinstance(found, kind):
+            raise FolderError(f"{self.path} holds no survey of {kind.__name__}; remove it and start again.")
+        return found
+
+
+class _SurveyReader(pickle.Unpickler):
+    """Makes objects of one module's own classes, and Counters. Parts come to the reduce through an object store, and an
+    ordinary pickle of someone else's could run any program."""
+
+    def __init__(self, file: IO[bytes], module: str) -> None:
+        super().__init__(file)
+        self._module = module
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "Counter"):
+            return Counter
+        found = vars(sys.modules[self._module]).get(name) if module == self._module else None
+        if not isinstance(found, type) or found.__module__ != module:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of a survey")
+        return found
 
 
 def merged_rules(parts: Iterable[Sections]) -> list[dict[str, Any]]:
@@ -151,13 +178,13 @@ def merged_rules(parts: Iterable[Sections]) -> list[dict[str, Any]]:
     return [{**rule, "counts": dict(rule["counts"])} for rule in rules]
 
 
-def teach(rule: str, surveys: Iterable[Survey]) -> bytes:
-    """What a surveying rule learns from the shards' surveys, which come in their order: a pickle for `Leg.learnt`."""
+def teach(rule: str, parts: Iterable[Part]) -> bytes:
+    """What a surveying rule learns from the shards' parts, which come in their order: a pickle for `Leg.learnt`."""
     make = find_rules([rule])[0].survey
     assert make is not None
     survey = make()
-    for other in surveys:
-        survey.merge(other)
+    for part in parts:
+        survey.merge(part.survey(type(survey)))
     return pickle.dumps(survey.learnt())
 
 

@@ -31,7 +31,10 @@ class Outcome:
 
 
 class Survey(abc.ABC):
-    """What a rule learns from the whole corpus, in bounded memory. Surveys of parts of a corpus can be merged."""
+    """What a rule learns from the whole corpus, in bounded memory. Surveys of parts of a corpus can be merged.
+
+    It travels as a pickle, which may hold plain values, Counters and objects of classes in the survey's own module.
+    """
 
     @abc.abstractmethod
     def add(self, text: str) -> None:
