@@ -148,7 +148,7 @@ def _gpu() -> Finding:
             "GPU",
             WRONG,
             f"{seen or 'there is one'}, but JAX does not use it.",
-            "pip install 'textmill[cuda]'",
+            "pip install 'jax[cuda12]'",
         )
     return Finding("GPU", OK, f"{seen or 'there is one'}; JAX uses it.")
 
