@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from textmill import manifest
+from textmill.corpora.corpus import read_corpus
+from textmill.datasets.parts import read_parts
 from textmill.errors import FolderError
+
+PARTS = {"first": 0, "of": 1, "rules": "", "items": ["a"], "shards": ["0"], "documents": [1]}
 
 
 @pytest.fixture
@@ -69,6 +74,36 @@ def test_a_path_out_of_the_folder_is_refused(corpus: Path) -> None:
     manifest.write(corpus, "corpus", files=["../secret"])
     with pytest.raises(FolderError, match="out of the folder"):
         manifest.read(corpus, "corpus")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"files": []},
+        {"files": {"shards/a": {"sha256": "ab"}}},
+        {"files": {"shards/a": {"sha256": 7, "size": 3}}},
+        {"files": {"shards/a": {"sha256": "ab", "size": 3.5}}},
+        {"files": {"shards/a": "ab"}},
+        {"version": "1"},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_a_stranger_wrote_is_one_line(damage: dict[str, Any], corpus: Path) -> None:
+    value = json.loads((corpus / "manifest.json").read_text()) | damage
+    (corpus / "manifest.json").write_text(json.dumps(value))
+    with pytest.raises(FolderError, match="is not a textmill manifest"):
+        manifest.read(corpus, "corpus")
+
+
+def test_what_the_details_name_is_one_of_the_files_that_were_checked(corpus: Path) -> None:
+    (corpus.parent / "secret").write_bytes(b"abc")
+    items = [{"item": "a", "shard": "../secret"}]
+    manifest.write(corpus, "corpus", details={"items": items})
+    with pytest.raises(FolderError, match=r"names '\.\./secret', which is none of its files"):
+        read_corpus(corpus)
+    manifest.write(corpus, "parts", parents={"corpus": "0"}, details=PARTS | {"units": ["../secret"]})
+    with pytest.raises(FolderError, match="which is none of its files"):
+        read_parts([corpus], "")
 
 
 def test_a_cpu_build_counts_as_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,13 +117,16 @@ def read(folder: Path, kind: str, *, verify: bool = False) -> Manifest:
         manifest = Manifest(
             kind, value["files"], value["settings"], value["parents"], value["versions"], value["details"]
         )
+        sizes = [entry["size"] + len(entry["sha256"]) for entry in manifest.files.values()]
+        if not all(isinstance(number, int) for number in [version, *sizes]):
+            raise TypeError
     except FileNotFoundError:
         raise FolderError(_missing(folder, kind)) from None
     except NotADirectoryError:
         raise FolderError(f"{folder} is a file; a {kind} folder is wanted here.") from None
     except PermissionError:
         raise FolderError(f"no permission to read {path}.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise FolderError(f"{path} is not a textmill manifest; make the {kind} folder anew.") from None
     if found != f"textmill/{kind}":
         raise FolderError(
@@ -138,6 +141,15 @@ def read(folder: Path, kind: str, *, verify: bool = False) -> Manifest:
     for name, entry in manifest.files.items():
         _check_file(folder, kind, name, entry, verify)
     return manifest
+
+
+def check_names(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    """Raise FolderError for a name in the manifest's details that is none of its files: those alone were checked."""
+    for name in names:
+        if name not in manifest.files:
+            raise FolderError(
+                f"{Path(folder) / NAME} names {name!r}, which is none of its files; do not use it."
+            )
 
 
 def kind_of(folder: Path) -> str:

@@ -169,4 +169,6 @@ class Corpus:
 
 def read_corpus(folder: Path, verify: bool = False) -> Corpus:
     """Open a corpus folder; with `verify` every shard's hash is checked. Raises FolderError."""
-    return Corpus(Path(folder), manifest.read(Path(folder), "corpus", verify=verify))
+    found = manifest.read(Path(folder), "corpus", verify=verify)
+    manifest.check_names(folder, found, (item["shard"] for item in found.details["items"]))
+    return Corpus(Path(folder), found)

@@ -79,6 +79,7 @@ def read_parts(folders: Sequence[Path], rules: str) -> PartsFolder:
             what = "lack" if part.details["first"] > len(found.units) else "hold twice"
             item = min(part.details["first"], len(found.units))
             raise InputError(f"the parts {what} item {item} of the corpus; give each group once.")
+        manifest.check_names(folder, part, part.details["units"])
         units = zip(part.details["units"], part.details["documents"], strict=True)
         found.units.extend((folder / name, documents) for name, documents in units)
         found.shards.extend(part.details["shards"])
