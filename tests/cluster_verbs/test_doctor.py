@@ -75,7 +75,7 @@ def other_server() -> Iterator[str]:
 def test_a_server_of_another_kind_is_wrong(other_server: str) -> None:
     found = CliRunner().invoke(main, ["doctor", "--endpoint", other_server], env=NO_CLUSTER)
     assert "WRONG  Kubeflow Pipelines" in found.output
-    assert "404" in found.output
+    assert "is no Kubeflow Pipelines (404); give its API or its dashboard, as http" in found.output
 
 
 def test_a_kubeconfig_whose_cluster_is_away_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

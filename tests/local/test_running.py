@@ -66,7 +66,8 @@ def look(texts: dsl.Input[dsl.Dataset], report: dsl.Output[dsl.HTML], metrics: d
     metrics.log_metric("step", int(texts.metadata["step"]))
 
 @dsl.pipeline(name="tiny")
-def tiny(words: str, length: int = 3, mode: str = "well", rate: float = 0.5, on: bool = True, more: dict = {}):
+def tiny(words: str, length: int = 3, mode: str = "well", rate: float = 0.5, on: bool = True, more: dict = {},
+         train_memory: str = "4Gi"):
     """A pipeline for the tests.
 
     Args:
@@ -123,6 +124,12 @@ def test_a_run_shows_the_tasks_and_names_what_it_made(tiny: Path, tmp_path: Path
     assert result.report is not None
     assert result.report.read_text() == "<p>well met\n"
     assert result.checkpoint is None
+
+
+def test_what_is_asked_of_a_cluster_only_is_said_to_mean_nothing_here(tiny: Path, tmp_path: Path) -> None:
+    said = go(tiny, tmp_path / "out", train_memory="8Gi")[1]
+    assert "(train_memory: for a cluster; here the tasks take this machine as it is)\n[1/2]" in said
+    assert "for a cluster" not in go(tiny, tmp_path / "out", length="2")[1]
 
 
 def test_a_second_run_goes_on_in_the_same_folders(tiny: Path, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "setup.py"
 
-NO_NETWORK = (
-    "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NewConnectionError('<HTTPSConnection "
-    "object>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')': /simple/uv/\nERROR: No matching distribution found for uv"
-)
+NO_NETWORK = """\
+WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NewConnectionError('<HTTPSConnection>:
+ Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')': /simple/uv/
+ERROR: No matching distribution found for uv"""
 FULL = "error: Failed to install: schemathesis\n  cause: No space left on device (os error 28)"
 FORBIDDEN = "ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/x'"
 OTHER_BYTES = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."

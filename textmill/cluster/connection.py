@@ -61,6 +61,7 @@ def connect(settings: ConnectionSettings) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import kfp
+            import kfp_server_api
     except ImportError as error:
         raise MachineError("this needs kfp; install it with: pip install 'textmill[kfp]'") from error
     endpoint = endpoint_of(settings)
@@ -74,7 +75,15 @@ def connect(settings: ConnectionSettings) -> Any:
         """Its own look at the server's health asks five times, five seconds apart, and hides what the server said."""
 
         def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
-            return self._healthz_api.healthz_service_get_healthz(_request_timeout=10)
+            try:
+                return self._healthz_api.healthz_service_get_healthz(_request_timeout=10)
+            except kfp_server_api.ApiException as error:
+                if error.status != 404:
+                    raise
+                raise InputError(
+                    f"what answers at {endpoint} is no Kubeflow Pipelines (404); give its API or its dashboard, "
+                    "as http://localhost:8888 after kubectl port-forward -n kubeflow service/ml-pipeline 8888."
+                ) from error
 
     with api_errors(endpoint or "the cluster that kubectl talks to"), _quiet():
         client = Client(

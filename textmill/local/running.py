@@ -30,11 +30,12 @@ from typing import Any, TextIO
 from urllib.parse import quote, unquote
 
 from textmill import errors
+from textmill.corpora.items import name_of
 from textmill.errors import InputError, Interrupted, MachineError, TextmillError
 from textmill.files import write_bytes, write_json
 from textmill.holding import on_signals, only_one
 from textmill.local.child_log import ChildLog, LabelledScreen, Screen
-from textmill.pipeline_file import PipelineFile, read_pipeline
+from textmill.pipeline_file import FOR_A_CLUSTER, PipelineFile, read_pipeline
 
 FIRST_LINES = 16
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
@@ -108,6 +109,8 @@ class _Run:
     def run(self) -> RunResult:
         started = time.monotonic()
         self.screen.line(f"{self.pipeline.name}: {', '.join(self.pipeline.tasks)}")
+        if idle := [name for name in self.arguments if name.startswith(FOR_A_CLUSTER)]:
+            self.screen.line(f"({', '.join(idle)}: for a cluster; here the tasks take this machine as it is)")
         with (
             only_one(self.output, "run", "output folder") as lock,
             on_signals(self._stop, signal.SIGHUP),
@@ -345,6 +348,8 @@ def _task_of(command: list[str], output: Path) -> TaskRun:
 def _folder_name(item: Any) -> str:
     """A loop's item as the name of a folder, which no other item has."""
     text = item if isinstance(item, str) else json.dumps(item, sort_keys=True)
+    if os.path.isabs(text):  # a folder that an earlier task made for an item
+        text = name_of(text)
     name = quote(text, safe=" ,=+@()'!").replace("~", "%7E")
     if name.startswith("."):
         name = "%2E" + name[1:]
