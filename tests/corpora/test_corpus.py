@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from textmill import manifest
-from textmill.corpora.corpus import Document, ShardWriter, read_corpus, read_shard, write_shard
+from textmill.corpora.corpus import Document, ShardWriter, read_corpus, read_shard
 from textmill.errors import FolderError
 
 DOCUMENTS = [
     Document("a.txt", "To be,\nor not\u2028to be 🥖", "a.txt", {"title": "Hamlet"}),
     Document("b.csv#1", 'a "quoted" \\ text\t', "b.csv"),
 ]
+
+
+def write_shard(corpus: Path, documents: Iterable[Document]) -> str:
+    """Write one shard; its name."""
+    with ShardWriter(corpus) as writer:
+        for document in documents:
+            writer.add(document)
+    return writer.shard.name
 
 
 def test_a_shard_is_json_lines_with_sorted_keys_named_by_its_bytes(tmp_path: Path) -> None:

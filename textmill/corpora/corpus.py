@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -111,14 +111,6 @@ class ShardWriter:
         name = f"{SHARDS}/{digest[:32]}{SUFFIX}"
         os.replace(self._part, self._folder.parent / name)
         self.shard = Shard(name, digest, self._size, self.documents, self.characters)
-
-
-def write_shard(corpus: Path, documents: Iterable[Document]) -> str:
-    """Write one shard and return its name, a path in the corpus folder. The manifest is left to the caller."""
-    with ShardWriter(corpus) as writer:
-        for document in documents:
-            writer.add(document)
-    return writer.shard.name
 
 
 def read_shard(path: Path) -> Iterator[Document]:

@@ -59,11 +59,6 @@ def signature(text: str) -> Signatures:
     return least
 
 
-def similarity(a: Signatures, b: Signatures) -> float:
-    """Estimated Jaccard similarity of two signatures; texts without a word are like nothing."""
-    return float(np.mean(a == b)) if a[0] != _EMPTY or b[0] != _EMPTY else 0.0
-
-
 def near_duplicates(signatures: Signatures, threshold: float) -> list[tuple[int, int, float]]:
     """(row, earlier row that stays, similarity) for each row of [N, 128] that is to be dropped.
 

@@ -25,7 +25,6 @@ UNSEEN = re.compile(
     r"audio|button|canvas|head|iframe|input|math|noscript|object|script|select|style|svg|template|textarea|title|video"
 ).fullmatch
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
-MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 MOST_GLUED = (
     20  # lines of a text in which paragraphs are looked for; what trafilatura falls back to has fewer
 )
