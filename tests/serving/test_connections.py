@@ -218,6 +218,7 @@ def test_when_the_queue_is_full_the_answer_says_when_to_come_again() -> None:
         answer = service.complete(prompt="ab")
         assert answer.status_code == 429
         assert answer.json()["error"]["code"] == "queue_full"
+        assert answer.json()["error"]["message"] == "too many requests wait already; try again later."
         assert 1 <= int(answer.headers["retry-after"]) <= 60
 
 

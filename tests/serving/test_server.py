@@ -220,7 +220,10 @@ def test_draining_sends_whole_answers_and_takes_no_new_ones(characters: Generato
         service.stop()
         service.until(lambda: service.engine.state != "ready", "not draining")
         with contextlib.suppress(httpx.TransportError):  # it may have ended already
-            assert service.complete(prompt="a").status_code == 503
+            refused = service.complete(prompt="a")
+            assert refused.status_code == 503
+            said = refused.json()["error"]["message"]
+            assert said == "the service is shutting down; try again later."
         found = b""
         while piece := connection.recv(65536):
             found += piece
