@@ -71,7 +71,7 @@ def page() -> str:
             "<!-- Written from the locked packages' own metadata by: python tools/licences.py -->",
             "",
             "Textmill is under the Apache License 2.0, its samples in the public domain (CC0 1.0). It holds no code of",
-            "others; what it uses is installed beside it, under licences of these kinds (`requirements/dev.lock`, which has",
+            "others; what it uses is installed beside it, under licences of these kinds (`requirements/dev.lock`, with",
             "the tests' packages too). What an image holds, with versions, is said by its bill of materials.",
             "",
             "| kind | packages | |",
