@@ -95,6 +95,13 @@ def test_a_manifest_that_a_stranger_wrote_is_one_line(damage: dict[str, Any], co
         manifest.read(corpus, "corpus")
 
 
+def test_a_manifest_that_is_nested_without_end_is_one_line(corpus: Path) -> None:
+    (corpus / "manifest.json").write_text("[" * 200_000)
+    assert manifest.kind_of(corpus) == ""
+    with pytest.raises(FolderError, match="is not a textmill manifest"):
+        manifest.read(corpus, "corpus")
+
+
 def test_what_the_details_name_is_one_of_the_files_that_were_checked(corpus: Path) -> None:
     (corpus.parent / "secret").write_bytes(b"abc")
     items = [{"item": "a", "shard": "../secret"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,16 @@ def test_a_value_that_is_no_yaml_is_one_line_too(given: str) -> None:
         SettingsError, match=r"^setting 'stones' \(environment variable TEXTMILL_MILL_STONES\) is"
     ):
         Mill.resolve({}, section="mill", environ={"TEXTMILL_MILL_STONES": given})
+
+
+def test_a_few_lines_that_stand_for_gigabytes_are_one_short_line(tmp_path: Path) -> None:
+    names = "abcdefghij"
+    lists = [f"&{name} [{', '.join(['*' + before] * 9)}]" for before, name in itertools.pairwise(names)]
+    file = tmp_path / "mill.yaml"
+    file.write_text(f"grains: [&a [x, x], {', '.join(lists)}]\nspeed: *{names[-1]}\n")
+    with pytest.raises(SettingsError, match=r"^setting .speed.") as error:
+        Mill.resolve({}, file=file)
+    assert len(str(error.value)) < 5_000
+    file.write_text("[" * 5_000)
+    with pytest.raises(SettingsError, match="is not valid YAML"):
+        Mill.resolve({}, file=file)

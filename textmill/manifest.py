@@ -126,7 +126,7 @@ def read(folder: Path, kind: str, *, verify: bool = False) -> Manifest:
         raise FolderError(f"{folder} is a file; a {kind} folder is wanted here.") from None
     except PermissionError:
         raise FolderError(f"no permission to read {path}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FolderError(f"{path} is not a textmill manifest; make the {kind} folder anew.") from None
     if found != f"textmill/{kind}":
         raise FolderError(
@@ -157,7 +157,7 @@ def kind_of(folder: Path) -> str:
     try:
         value = json.loads((Path(folder) / NAME).read_bytes())
         return str(value["format"]).removeprefix("textmill/")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

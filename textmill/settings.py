@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -18,6 +19,10 @@ from typing import Any, Self
 import yaml
 
 from textmill.errors import SettingsError
+
+_SHORT = reprlib.Repr()  # of a value in a message: a few lines of YAML can stand for gigabytes
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 8, 8
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 
 
 def setting(
@@ -130,9 +135,9 @@ def _check(cls: type, name: str, kind: Any, value: Any, where: str) -> Any:
     wanted = " or ".join(k.__name__ for k in _alternatives(kind))
     try:
         value = _cast(kind, value)
-    except (TypeError, ValueError, yaml.YAMLError) as error:
+    except (TypeError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise SettingsError(
-            f"setting {name!r}{place} is {value!r}, which is not of type {wanted}."
+            f"setting {name!r}{place} is {_SHORT.repr(value)}, which is not of type {wanted}."
         ) from error
     minimum, maximum, choices = (field.metadata.get(k) for k in ("minimum", "maximum", "choices"))
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -144,7 +149,7 @@ def _check(cls: type, name: str, kind: Any, value: Any, where: str) -> Any:
             raise SettingsError(f"setting {name!r}{place} is {value}; it must be at most {maximum}.")
     if choices is not None and value not in choices:
         raise SettingsError(
-            f"setting {name!r}{place} is {value!r}; choose one of: {', '.join(map(str, choices))}."
+            f"setting {name!r}{place} is {_SHORT.repr(value)}; choose one of: {', '.join(map(str, choices))}."
         )
     return value
 
@@ -186,7 +191,7 @@ def _read_file(file: Path, section: str) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise SettingsError(f"cannot read the settings file {file}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not valid YAML: {str(error).splitlines()[0]}.") from error
     if section:
         values = values.get(section, {}) if isinstance(values, dict) else values
