@@ -13,7 +13,7 @@ import textmill
 PACKAGE = Path(textmill.__file__).parent
 LAYERS = [  # from the ground up; what stands on one line may not import each other
     ["errors", "postprocess", "charts"],
-    ["files", "settings", "holding", "workers"],
+    ["files", "settings", "holding", "workers", "extensions"],
     ["manifest", "progress", "devices", "hardware", "pipeline_file"],
     ["artifacts", "models", "tokenizers", "rules"],
     ["corpora"],

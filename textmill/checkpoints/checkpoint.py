@@ -66,7 +66,8 @@ class LoadedModel:
 
     name: str
     config: Any
-    weights: Tensors
+    weights: Tensors  # whoever has laid them out otherwise may clear them
+    parameters: int  # how many numbers the weights are
     tokenizer: Tokenizer
     details: dict[str, Any]
     digest: str
@@ -223,20 +224,25 @@ def read_metrics(checkpoint: Path) -> list[dict[str, Any]]:
 
 def load_model(checkpoint: Path) -> LoadedModel:
     """Read and verify a checkpoint. Raises FolderError with one line if it is missing, half-copied or altered."""
-    from textmill.models import MODELS
+    from textmill import extensions
+    from textmill.models import MODELS, Family
 
     checkpoint = Path(checkpoint)
     found = manifest.read(checkpoint, "checkpoint", verify=True)
     details = read_details(checkpoint)
-    family = MODELS.get(details["model"])
+    family = extensions.look_up(MODELS, "models", details["model"], Family)
     if family is None:
         raise FolderError(
-            f"{checkpoint} holds a model {details['model']!r}, which this textmill does not know; upgrade it."
+            f"{checkpoint} holds a model {details['model']!r}, which this textmill does not know; upgrade it, "
+            "or install the package that brings it."
         )
+    config = family.config_class.from_dict(details["config"], where=str(checkpoint))
+    weights = WEIGHTS[family.weights_format].read(checkpoint, details["step"])
     return LoadedModel(
         name=details["model"],
-        config=family.config_class.from_dict(details["config"], where=str(checkpoint)),
-        weights=WEIGHTS[family.weights_format].read(checkpoint, details["step"]),
+        config=config,
+        weights=weights,
+        parameters=sum(int(weight.size) for weight in weights.values()),
         tokenizer=load_tokenizer(checkpoint / "tokenizer"),
         details=details,
         digest=found.digest,

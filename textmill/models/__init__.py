@@ -1,7 +1,7 @@
 """The models: a table of families, each with its presets. A preset is data; any of its fields can be overridden.
 
-A new family is one file with a config dataclass, an engine and a decoder, and one row in MODELS. Importing this package
-is cheap: no numerical library is loaded before `Family.engine`.
+A new family is one file with a config dataclass of its own, an engine and a decoder, and one row in MODELS (or an entry
+point of another package). Importing this package is cheap: no numerical library is loaded before `Family.engine`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from textmill import devices
+from textmill import devices, extensions
 from textmill.errors import SettingsError
 from textmill.models import gpt2, rnn
 from textmill.models.gpt2 import GPT2Config
@@ -96,9 +96,10 @@ def _load(path: str) -> Any:
 
 def get_model(name: str) -> Family:
     """The family of this name. Raises SettingsError with what exists."""
-    if name not in MODELS:
-        raise SettingsError(unknown_name("model", name, MODELS))
-    return MODELS[name]
+    family = extensions.look_up(MODELS, "models", name, Family)
+    if family is None:
+        raise SettingsError(unknown_name("model", name, extensions.known(MODELS, "models")))
+    return family
 
 
 def _ptb(

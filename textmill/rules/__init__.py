@@ -1,4 +1,5 @@
-"""The rule sets: a rule is one file with a `RULE`, and one row here. Rules run in the order the user names them.
+"""The rule sets: a rule is one file with a `RULE`, and one row here (or an entry point of another package). Rules run
+in the order the user names them.
 
 Parameters stand behind a name in parentheses, with commas between: `language(en de, minimum=0.8), min_length(200)`.
 The first needs no name.
@@ -10,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from textmill import extensions
 from textmill.errors import SettingsError
 from textmill.postprocess import in_sentences
 from textmill.rules import (
@@ -88,12 +90,13 @@ def find_rules(names: str | Iterable[str]) -> list[Rule]:
         if call is None:
             raise SettingsError(f"rule {written!r} is not of the form name or name(value, name=value).")
         name, arguments = call[1], call[2]
-        if name not in RULES:
-            raise SettingsError(unknown_name("rule", name, RULES))
+        rule = extensions.look_up(RULES, "rules", name, Rule)
+        if rule is None:
+            raise SettingsError(unknown_name("rule", name, extensions.known(RULES, "rules")))
         if name in seen:
             raise SettingsError(f"rule {name!r} is named twice; name each rule once.")
         seen.add(name)
-        rules.append(RULES[name] if arguments is None else _given(RULES[name], arguments))
+        rules.append(rule if arguments is None else _given(rule, arguments))
     return rules
 
 

@@ -1,7 +1,8 @@
 """Where text comes from: a table from an address's scheme to the class that lists and opens its items.
 
 A source knows names and bytes; nothing of texts, encodings or shards (texts.py and ingest.py do). A new kind is one
-file here, one row in SOURCES, and a test class that inherits tests/contracts/source_contract.py.
+file here, one row in SOURCES (or an entry point of another package), and a test class that inherits
+tests/contracts/source_contract.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from textmill import extensions
 from textmill.errors import InputError, MachineError
 from textmill.files import writing_failed
 from textmill.settings import unknown_name
@@ -121,18 +123,22 @@ class Source(abc.ABC):
 class Kind:
     """A row of SOURCES: the class as "module:name", imported when used, and the packages it needs with their hint.
 
+    path: may be the class itself, in another package.
     described: the address is `scheme:` and a description (sources/described.py), not `scheme://`.
     """
 
-    path: str
+    path: str | type[Source]
     packages: str = ""
     hint: str = ""
     described: bool = False
 
     def load(self, address: str) -> type[Source]:
+        """The class, imported now. Raises MachineError naming a package that is not installed."""
         for package in self.packages.split():
             if importlib.util.find_spec(package) is None:
                 raise MachineError(f"{address} needs the package {package}: {self.hint}.")
+        if not isinstance(self.path, str):
+            return self.path
         module, _, name = self.path.partition(":")
         return getattr(importlib.import_module(f"textmill.sources.{module}"), name)
 
@@ -186,13 +192,15 @@ def open_source(address: str, *, max_bytes: int, ignore: Path | None = None) -> 
         raise InputError("no source is given; name a file, folder, glob, archive or address to read.")
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", address)
     scheme, slashes = (found[1].lower(), found[2] or "") if found else ("", "")
-    kind = SOURCES.get(scheme)
-    mistyped = not kind and difflib.get_close_matches(scheme, SOURCES, 1) and not os.path.lexists(address)
+    kind = extensions.look_up(SOURCES, "sources", scheme, Kind) if scheme else None
+    known = extensions.known(SOURCES, "sources") if scheme and not kind else []
+    mistyped = difflib.get_close_matches(scheme, known, 1) and not os.path.lexists(address)
     if not (slashes or mistyped or (kind and kind.described)):
         kind = SOURCES["file"]
     if kind is None:
-        known = [f"{name}:" if row.described else f"{name}://" for name, row in SOURCES.items()]
-        raise InputError(unknown_name("kind of source", f"{scheme}:{slashes}", known))
+        plain = {name for name, row in SOURCES.items() if not row.described}
+        shown_names = [f"{name}://" if name in plain else f"{name}:" for name in known]
+        raise InputError(unknown_name("kind of source", f"{scheme}:{slashes}", shown_names))
     shown = f"{scheme}:" if kind.described and "\n" in address else without_secrets(address)
     return kind.load(shown)(address, max_bytes=max_bytes, ignore=ignore)
 

@@ -6,9 +6,9 @@
     delete               an object; one that is not there is no error
     write_if_unchanged   compare and swap: only while the object still has a version, or is not there
 
-A store knows names and bytes, nothing of checkpoints. A new one is one file here, one row in STORES, and a test class
-that inherits tests/contracts/store_contract.py. Endpoints and credentials come from the environment alone; no message
-of a store holds one (`without_credentials`).
+A store knows names and bytes, nothing of checkpoints. A new one is one file here, one row in STORES (or an entry point
+of another package), and a test class that inherits tests/contracts/store_contract.py. Endpoints and credentials come
+from the environment alone; no message of a store holds one (`without_credentials`).
 
     StoreError (MachineError)   it did not work and may work later: down, slow, an error of the server, full
     Refused (InputError)        it will not work: no such bucket, no credentials, no permission
@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from textmill import extensions
 from textmill.errors import InputError, MachineError
 from textmill.files import replacing
 from textmill.settings import unknown_name
@@ -88,7 +89,8 @@ class Store(abc.ABC):
         """(name, bytes) of the objects whose names begin with `prefix`, in the order of their names."""
 
     @abc.abstractmethod
-    def delete(self, name: str) -> None: ...
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
 
     @abc.abstractmethod
     def write_if_unchanged(self, name: str, data: bytes, version: str) -> str:
@@ -98,18 +100,35 @@ class Store(abc.ABC):
         holds `data`.
         """
 
+    def version(self, name: str) -> str:
+        """The object's version, "" where there is none."""
+        try:
+            return self.read(name).version
+        except Missing:
+            return ""
+
+    def write_file_if_unchanged(self, name: str, path: Path, version: str) -> None:
+        """The same as write_if_unchanged for what is large; a store that takes files in parts has its own."""
+        self.write_if_unchanged(name, path.read_bytes(), version)
+
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of STORES: the class as "module:name", imported when used, and the package it needs with its hint."""
+    """A row of STORES: the class as "module:name", imported when used, and the package it needs with its hint.
 
-    path: str
+    path: may be the class itself, in another package.
+    """
+
+    path: str | type[Store]
     package: str = ""
     hint: str = ""
 
     def load(self, label: str) -> type[Store]:
+        """The class, imported now. Raises MachineError naming a package that is not installed."""
         if self.package and _find(self.package) is None:
             raise MachineError(f"{label} needs the package {self.package}: {self.hint}.")
+        if not isinstance(self.path, str):
+            return self.path
         module, _, name = self.path.partition(":")
         return getattr(importlib.import_module(f"textmill.stores.{module}"), name)
 
@@ -136,9 +155,11 @@ def open_store(uri: str) -> Store:
         raise InputError("no store is given; name a folder, s3://bucket/prefix, minio://… or gs://….")
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     scheme = found[1].lower() if found else "file"
-    if scheme not in STORES:
-        raise InputError(unknown_name("kind of store", f"{scheme}://", [f"{name}://" for name in STORES]))
-    store = STORES[scheme].load(label_of(uri))
+    kind = extensions.look_up(STORES, "stores", scheme, Kind)
+    if kind is None:
+        there = [f"{name}://" for name in extensions.known(STORES, "stores")]
+        raise InputError(unknown_name("kind of store", f"{scheme}://", there))
+    store = kind.load(label_of(uri))
     return store(uri)  # type: ignore[call-arg]
 
 
