@@ -15,6 +15,9 @@ from textmill.settings import unknown_name
 PACKAGE = Path(__file__).parent
 RECIPES = (PACKAGE / "recipes", PACKAGE.parent / "pipelines" / "compiled")  # in a wheel, in a checkout
 
+NO_IMAGE = (
+    "@sha256:" + 64 * "0"
+)  # the end of an image's address until images are pushed (images/digests.json)
 FOR_A_CLUSTER = ("image", "train_")  # parameters that are listed last: on one machine they mean nothing
 
 KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
@@ -76,6 +79,11 @@ class PipelineFile:
                 f"pipeline {self.name} wants a value for {', '.join(missing)}: --param {missing[0]}=…"
             )
         return {name: self.parameters[name].cast(value) for name, value in given.items()}
+
+    def unpushed(self, arguments: Mapping[str, Any]) -> list[str]:
+        """The parameters that name an image which was never pushed, with these arguments."""
+        values = {name: arguments.get(name, p.default) for name, p in self.parameters.items()}
+        return [name for name, value in values.items() if str(value).endswith(NO_IMAGE)]
 
     def describe(self) -> str:
         """The pipeline's parameters for a person to read."""

@@ -46,6 +46,13 @@ def submit(pipeline: str, param: tuple[str, ...], follow: bool, settings: Submit
     from textmill.cluster.connection import connect
 
     found, arguments = stage.check(pipeline, named_values(param), settings)
+    if unpushed := found.unpushed(arguments):
+        log.warning(
+            "%s: no image that was pushed is named, and no task can start from this one; push them (make images-push "
+            "REGISTRY=…, then make compile), or name yours: --param %s=…",
+            ", ".join(unpushed),
+            unpushed[0],
+        )
     client = connect(settings)
     made = stage.submit(client, found, arguments, settings, settings.every)
     if made.recurring:
