@@ -1,8 +1,8 @@
 """Posts in the manner of each author: one GPT-2 is fine-tuned for each query's posts, and writes new ones.
 
 Queries stand in a file, one a line: accounts, hashtags, searches on Mastodon, Bluesky or X. They are collected by one
-task, as a service counts requests by key and address; from there each query goes its own way. Instead of queries a
-folder of posts may be given, a .txt, .csv or .jsonl for each author.
+task, as a service counts requests by key and address; from there each query goes its own way, and one without new
+posts is not learned from again. Instead of queries a folder of posts may be given, a file for each author.
 Hardware: 2 cores and 6 GB for the 124M model, or a GPU of 8 GB, for each file that is trained on at the same time.
 Expect after 25 steps of the 124M model: posts of the right length and subject; after 1,000 the author's manner, and
 on few hundred posts copies of them: the report says how much.
@@ -18,7 +18,6 @@ from components.list_items.component import list_items
 from components.normalize.component import normalize
 from components.pull.component import pull
 from components.report.component import report
-from components.take_items.component import take_items
 from components.train.component import train
 from pipelines.tasks import LIGHT, WRITING, Hardware, apply, collecting
 
@@ -100,9 +99,10 @@ def tweets_gpt2(
     corpus = collected.outputs["corpus"]
     pulled = apply(pull(release=base, uri=base_uri), light).outputs["base"]
     queries = apply(list_items(corpus=corpus, items=items, minimum_characters=minimum_characters), light)
-    with dsl.ParallelFor(queries.output, parallelism=MOST_AT_ONCE) as item:
-        posts = apply(take_items(corpus=corpus, items=item), light).outputs["taken"]
-        normalized = normalize(corpus=posts, base=pulled, rules=rules, tokenizer="bpe")
+    with dsl.ParallelFor(queries.outputs["Output"], parallelism=MOST_AT_ONCE) as address:
+        # The same posts are the same artifact in every run: what was made of them is taken from the cache.
+        posts = dsl.importer(artifact_uri=address, artifact_class=dsl.Dataset, reimport=False)
+        normalized = normalize(corpus=posts.output, base=pulled, rules=rules, tokenizer="bpe")
         dataset = apply(normalized, light).outputs["dataset"]
         trained = train(
             dataset=dataset,
@@ -126,4 +126,4 @@ def tweets_gpt2(
             seed=seed,
         )
         texts = apply(written, WRITING.on(image)).outputs["texts"]
-        apply(report(dataset=dataset, checkpoint=checkpoint, texts=texts, title=item), light)
+        apply(report(dataset=dataset, checkpoint=checkpoint, texts=texts, title=address), light)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from textmill import __version__, manifest
+from textmill.corpora.items import name_of
 from textmill.errors import FolderError, MachineError
 from textmill.files import write_bytes
 from textmill.settings import Settings, setting
@@ -44,7 +45,10 @@ MARK_FROM = 24  # characters; shorter copied runs are words that everyone uses
 class ReportSettings(Settings):
     """How the report is made."""
 
-    title: str = setting("", "Heading of the report (empty: the model's name and preset).")
+    title: str = setting(
+        "",
+        "Heading of the report (empty: the model's name and preset; of the address of an item's corpus: its name).",
+    )
     most_texts: int = setting(12, "Show at most this many texts.", minimum=0, maximum=50)
     longest_text: int = setting(
         6000, "Show at most this many characters of each text.", minimum=100, maximum=12000
@@ -85,9 +89,6 @@ class _Run:
         self.model = read_details(checkpoint)
         self.metrics = read_metrics(checkpoint) if (checkpoint / "metrics.jsonl").exists() else []
         self.texts = _json_lines(texts / "texts.jsonl") if texts else []
-        self.texts_summary = (
-            _json(texts / "summary.json") if texts and (texts / "summary.json").exists() else {}
-        )
         self.unit = UNITS.get(self.data.get("tokenizer", {}).get("name"), "token")
 
     # ------------------------------------------------------------------ figures
@@ -131,11 +132,15 @@ class _Run:
 
     # ------------------------------------------------------------------ what the page shows
 
+    def _title(self) -> str:
+        title = self.settings.title
+        return name_of(title) if "://" in title or title.startswith("/") else title
+
     def view(self) -> dict[str, Any]:
         model = self.model
         figures = self.figures()
         return {
-            "title": self.settings.title or f"{model['model']}, {model.get('preset', 'own sizes')}",
+            "title": self._title() or f"{model['model']}, {model.get('preset', 'own sizes')}",
             "version": __version__,
             "unit": self.unit,
             "verdict": self.verdict(),

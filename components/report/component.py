@@ -23,7 +23,7 @@ def report(
         dataset: What the model was trained on.
         checkpoint: What train made.
         texts: What generate made; may be left out.
-        title: Heading of the report (empty: the model's name and preset).
+        title: Heading of the report (empty: the model's name and preset; of the address of an item's corpus: its name).
         most_texts: Show at most this many texts.
         longest_text: Show at most this many characters of each text.
         report: One self-contained page.

@@ -126,7 +126,7 @@ class Pipelines:
 
     def outputs(self, run_id: str, task: str) -> dict[str, dict[str, Any]]:
         """Output artifacts of a task by name, as KFP's driver set them up: type and uri."""
-        given = json.loads(_argument(self.pods(run_id, task)[-1], "--executor_input"))
+        given = json.loads(argument(self.pods(run_id, task)[-1], "--executor_input"))
         found = given["outputs"]["artifacts"]
         return {
             name: {"type": a["type"]["schemaTitle"], "uri": a["uri"]}
@@ -177,11 +177,11 @@ def main_container(pod: dict[str, Any]) -> dict[str, Any]:
 
 def task_of(pod: dict[str, Any]) -> str:
     """The component that a pod works for; empty for KFP's drivers."""
-    spec = _argument(pod, "--component_spec")
+    spec = argument(pod, "--component_spec")
     return str(json.loads(spec)["executorLabel"]).removeprefix("exec-") if spec else ""
 
 
-def _argument(pod: dict[str, Any], flag: str) -> str:
+def argument(pod: dict[str, Any], flag: str) -> str:
     """What KFP's launcher got by this flag."""
     words = [*main_container(pod).get("command", []), *main_container(pod).get("args", [])]
     return words[words.index(flag) + 1] if flag in words else ""

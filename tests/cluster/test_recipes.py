@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from tests.cluster.kubernetes import MANIFESTS, Kubectl
-from tests.cluster.pipelines import Pipelines, Run
+from tests.cluster.pipelines import Pipelines, Run, argument
 
 QUICK = {"preset": "tiny", "overrides": {"epochs": 1}, "length": 60, "number": 1}
 STAGES = ["ingest", "normalize", "train", "generate", "report"]
@@ -184,11 +185,33 @@ def test_a_large_corpus_is_cleaned_by_several_pods(pipelines: Pipelines) -> None
     assert [worked.count(stage) for stage in ("normalize-merge", "train", "generate", "report")] == [1] * 4
 
 
-def test_tweets_gpt2_runs_a_chain_for_each_file(pipelines: Pipelines, tiny_gpt2_on_s3: str) -> None:
+def posts(author: str, word: str) -> bytes:
+    lines = (f"Day {i}: {word} and {word} again, {author} said, {i * 7}.\n" for i in range(30))
+    return "".join(lines).encode()
+
+
+def test_of_two_authors_the_one_who_wrote_more_is_learned_from_anew(
+    pipelines: Pipelines, bucket: Any, tiny_gpt2_on_s3: str
+) -> None:
+    """A chain for each file; in the second run all of the other one's chain comes from the cache."""
+    folder = f"textmill-test/posts-{os.getpid()}"
+    bucket.put_object(Key=f"{folder}/ann.txt", Body=posts("ann", "bread"))
+    bucket.put_object(Key=f"{folder}/bob.txt", Body=posts("bob", "stars"))
     asked = {**SMALL_GPT2, "most_characters": 60, "base_uri": tiny_gpt2_on_s3}
-    run = pipelines.recipe("tweets_gpt2", source="sample:posts", **asked)
+    asked |= {"source": f"s3://{bucket.name}/{folder}/", "seed": os.getpid()}
+    chain = ["normalize", "train", "generate", "report"]
+    run = pipelines.recipe("tweets_gpt2", **asked)
     pipelines.succeeds(run, 1800)
-    worked = pipelines.worked(run)
-    files = worked.count("take-items")
-    assert files >= 2
-    assert [worked.count(stage) for stage in ("normalize", "train", "generate", "report")] == [files] * 4
+    worked = Counter(pipelines.worked(run))
+    assert {task: worked[task] for task in chain} == dict.fromkeys(chain, 2)
+
+    bucket.put_object(
+        Key=f"{folder}/bob.txt", Body=posts("bob", "stars") + b"The stars went home, bob said.\n"
+    )
+    run = pipelines.recipe("tweets_gpt2", **asked)
+    pipelines.succeeds(run, 1800)
+    worked = Counter(pipelines.worked(run))
+    assert {task: worked[task] for task in chain} == dict.fromkeys(chain, 1)
+    [pod] = pipelines.pods(run, "normalize")
+    given = json.loads(argument(pod, "--executor_input"))["inputs"]["artifacts"]["corpus"]["artifacts"]
+    assert [corpus["uri"].rpartition("/")[2] for corpus in given] == ["bob.txt"]

@@ -32,7 +32,6 @@ SETTINGS = {
     "generate": "textmill.generate:GenerateSettings",
     "report": "textmill.report:ReportSettings",
     "list_items": "textmill.corpora.items:ListSettings",
-    "take_items": "textmill.corpora.items:ItemsSettings",
     "serve": "textmill.cluster.deploying:DeploySettings",
     "split_prompts": "textmill.generate_groups:PromptsSettings",
     "generate_group": "textmill.generate_groups:GroupSettings",

@@ -8,8 +8,8 @@ import pytest
 
 from textmill import manifest
 from textmill.corpora.corpus import read_corpus
-from textmill.corpora.items import ItemsSettings, ListSettings, list_items, take_items
-from textmill.errors import FolderError, InputError
+from textmill.corpora.items import ListSettings, list_items, name_of, take_apart
+from textmill.errors import InputError
 from textmill.ingest import ingest
 
 FILES = {"ann.txt": "Ann wrote this.", "bob.txt": "Bob wrote that.", "a,[b]*.txt": "An odd name."}
@@ -24,10 +24,10 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def take(corpus: Path, items: str) -> Path:
-    taken = corpus.parent / "taken"
-    take_items(corpus, taken, ItemsSettings.of(items=items))
-    return taken
+def apart(corpus: Path, **settings: object) -> dict[str, Path]:
+    """Each item's corpus, by the item's name."""
+    parts = corpus.parent / "parts"
+    return {name_of(name): parts / name for name in take_apart(corpus, parts, ListSettings.of(**settings))}
 
 
 @pytest.mark.parametrize(
@@ -42,33 +42,52 @@ def take(corpus: Path, items: str) -> Path:
 )
 def test_items_by_name_and_glob(corpus: Path, items: str, names: list[str]) -> None:
     assert list_items(corpus, ListSettings.of(items=items)) == names
-    assert [document.text for document in read_corpus(take(corpus, items)).documents()] == [
-        FILES[name] for name in names
-    ]
+    assert list(apart(corpus, items=items)) == names
 
 
 def test_each_item_makes_a_whole_corpus(corpus: Path) -> None:
-    for name in list_items(corpus):
-        figures = take_items(corpus, corpus.parent / "taken", ItemsSettings.of(items=name))
-        assert figures == {"items": 1, "documents": 1, "characters": len(FILES[name])}
-        made = manifest.read(corpus.parent / "taken", "corpus", verify=True)
+    for name, part in apart(corpus).items():
+        made = manifest.read(part, "corpus", verify=True)
         assert made.parents == {"corpus": manifest.read(corpus, "corpus").digest}
-        assert len(list((corpus.parent / "taken" / "shards").iterdir())) == 1
+        assert [document.text for document in read_corpus(part).documents()] == [FILES[name]]
+        assert len(list((part / "shards").iterdir())) == 1
 
 
-def test_an_item_stays_the_same_when_another_one_changes(corpus: Path) -> None:
-    before = manifest.read(take(corpus, "ann.txt"), "corpus").digest
+def test_an_items_folder_stays_the_same_when_another_one_changes(corpus: Path) -> None:
+    before = apart(corpus)
     (corpus.parent / "texts" / "bob.txt").write_text("Bob wrote something else.")
     ingest(str(corpus.parent / "texts"), corpus)
-    assert manifest.read(take(corpus, "ann.txt"), "corpus").digest == before
-    assert manifest.read(take(corpus, "bob.txt"), "corpus").digest != before
+    after = apart(corpus)
+    assert after["ann.txt"] == before["ann.txt"]
+    assert after["bob.txt"] != before["bob.txt"]
+    assert not before["bob.txt"].exists(), "the folder is made anew"
+
+
+def test_the_same_text_under_two_names_makes_two_corpora(corpus: Path) -> None:
+    (corpus.parent / "texts" / "bob.txt").write_text(FILES["ann.txt"])
+    ingest(str(corpus.parent / "texts"), corpus)
+    assert len(set(apart(corpus).values())) == len(FILES)
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "@jo@soil.example", "#bread", "a/b c.txt", "100%~", "Zoë", "ö" * 300]
+)
+def test_a_label_is_one_part_of_an_address_and_names_its_item(name: str) -> None:
+    from textmill.corpora.items import _label
+
+    label = _label(name)
+    assert label not in ("", ".", "..")
+    assert not set(label) & set("/%#? ")
+    assert len(label) < 200
+    assert name.startswith(name_of(f"minio://bucket/shelf/0123/{label}"))
+    assert len(name) > 200 or name_of(f"/tmp/shelf/0123/{label}/") == name
 
 
 def test_an_item_that_is_not_there_is_one_line(corpus: Path) -> None:
     with pytest.raises(
         InputError, match=r"no item of the corpus .* is named 'eve\.txt'; it has a,.*bob\.txt\."
     ):
-        take(corpus, "ann.txt,eve.txt")
+        apart(corpus, items="ann.txt,eve.txt")
     with pytest.raises(InputError, match="no item"):
         list_items(corpus, ListSettings.of(items="eve*"))
 
@@ -78,17 +97,9 @@ def test_items_with_too_little_text_are_left_out_and_said(
 ) -> None:
     (corpus.parent / "texts" / "eve.txt").write_text("Eve wrote the longest.")
     ingest(str(corpus.parent / "texts"), corpus)
-    assert list_items(corpus, ListSettings.of(minimum_characters=16)) == ["eve.txt"]
+    assert list(apart(corpus, minimum_characters=16)) == ["eve.txt"]
     assert "ann.txt is left out: it has 15 characters, fewer than 16" in caplog.text
     with pytest.raises(
         InputError, match=r"no item of .* has 1,000 characters; 'eve\.txt' has the most, 22\. "
     ):
         list_items(corpus, ListSettings.of(minimum_characters=1000))
-
-
-def test_another_folder_is_not_replaced(corpus: Path) -> None:
-    (corpus.parent / "taken").mkdir()
-    (corpus.parent / "taken" / "letter.txt").write_text("dear")
-    with pytest.raises(FolderError, match="is not a corpus"):
-        take(corpus, "")
-    assert (corpus.parent / "taken" / "letter.txt").exists()

@@ -116,7 +116,7 @@ def check_chains(result: RunResult) -> None:
     assert set(result.items) == {"@ann", "@bob"}
     digests = set()
     for item, made in result.items.items():
-        assert [t.name for t in made.tasks] == ["take-items", "normalize", "train", "generate", "report"]
+        assert [t.name for t in made.tasks] == ["normalize", "train", "generate", "report"]
         assert made.text is not None
         assert made.checkpoint is not None
         assert made.report is not None

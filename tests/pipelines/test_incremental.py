@@ -59,7 +59,7 @@ def test_one_edited_post_costs_its_author_alone(tiny_gpt2: str, tmp_path: Path) 
     run("tweets_gpt2", output, **asked)
     chains = {name: output / "for-loop-1" / f"{name}.jsonl" for name in ("ann", "bob")}
     assert made(chains["ann"] / "normalize") == {"cleaned": (1, 0), "encoded": (1, 0)}
-    before = {name: digests(chain) for name, chain in chains.items()}
+    before, kept = {name: digests(chain) for name, chain in chains.items()}, corpora(output)
 
     write(folder / "bob.jsonl", [*posts("bob", "stars")[:-1], "Day 29: the stars went home, bob said."])
     _, said = run("tweets_gpt2", output, **asked)
@@ -70,14 +70,23 @@ def test_one_edited_post_costs_its_author_alone(tiny_gpt2: str, tmp_path: Path) 
     assert [line for line in said.splitlines() if "nothing left to do" in line and "ann.jsonl" in line]
     assert not [line for line in said.splitlines() if "nothing left to do" in line and "bob.jsonl" in line]
     after = {name: digests(chain) for name, chain in chains.items()}
+    assert corpora(output)["ann.jsonl"] == kept["ann.jsonl"], "so KFP's cache has what was made of it"
+    assert corpora(output)["bob.jsonl"] != kept["bob.jsonl"]
     assert after["ann"] == before["ann"]
     assert all(new != old for new, old in zip(after["bob"], before["bob"], strict=True))
 
 
+def corpora(output: Path) -> dict[str, str]:
+    """The folder of each item's corpus."""
+    found = json.loads((output / "list-items" / "shelf" / "folders.json").read_bytes())
+    for folder in found.values():
+        manifest.read(Path(folder), "corpus", verify=True)
+    return {Path(folder).name: folder for folder in found.values()}
+
+
 def digests(chain: Path) -> list[str]:
-    """Of an item's corpus, dataset and checkpoint."""
+    """Of an item's dataset and checkpoint."""
     return [
-        digest(chain / "take-items" / "taken", "corpus"),
         digest(chain / "normalize" / "dataset", "dataset"),
         digest(chain / "train" / "checkpoint", "checkpoint"),
     ]

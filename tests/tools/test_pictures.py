@@ -46,7 +46,7 @@ def test_the_quickstart_is_one_row_in_the_order_of_the_text() -> None:
 
 def test_what_a_loop_reads_from_outside_is_drawn_to_its_tasks() -> None:
     tasks = pictures.tasks_of(compiled("tweets_gpt2"))
-    assert ("ingest", "corpus") in tasks["take-items"].reads
+    assert ("importer", "artifact") in tasks["normalize"].reads
     assert ("pull", "base") in tasks["train"].reads
     assert tasks["train"].frame
     assert not tasks["ingest"].frame

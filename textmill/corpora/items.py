@@ -1,17 +1,21 @@
-"""A corpus's items (its files), listed and taken apart: one corpus becomes one for each query, author or series.
+"""A corpus's items (its files) taken apart: one corpus becomes one for each query, author or series.
 
-The shards of the items that are taken keep their bytes, so what an item's corpus holds depends on that item alone: a
-change of one item leaves the work on the others as it is. Knows nothing of what the texts are.
+The shards keep their bytes, so what an item's corpus holds depends on that item alone, and its folder is named by it:
+a change of one item leaves the folders of the others, and the work on them, as they are. Knows nothing of what the
+texts are.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import json
 import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from textmill import manifest
 from textmill.corpora.corpus import SHARDS, Corpus, read_corpus
@@ -21,18 +25,14 @@ from textmill.settings import Settings, setting
 
 log = logging.getLogger("textmill.items")
 
-
-@dataclass(frozen=True)
-class ItemsSettings(Settings):
-    """Which items of a corpus."""
-
-    items: str = setting("", "Items (files) of the corpus: names or globs, with commas between (empty: all).")
+LONGEST_LABEL = 160  # bytes; file systems take 255 for a folder's name
 
 
 @dataclass(frozen=True)
-class ListSettings(ItemsSettings):
+class ListSettings(Settings):
     """Which items of a corpus go on."""
 
+    items: str = setting("", "Items (files) of the corpus: names or globs, with commas between (empty: all).")
     minimum_characters: int = setting(1, "Leave out items with fewer characters of text.", minimum=1)
 
 
@@ -59,39 +59,58 @@ def list_items(corpus: Path, settings: ListSettings | None = None) -> list[str]:
     return enough
 
 
-def take_items(corpus: Path, taken: Path, settings: ItemsSettings | None = None) -> dict[str, Any]:
-    """Make a corpus folder `taken` of some items of another; return its figures: items, documents, characters.
+def take_apart(corpus: Path, parts: Path, settings: ListSettings | None = None) -> list[str]:
+    """Make the folder `parts` anew, with a corpus of each item in it; return their folders, in the items' order.
 
-    Raises InputError for a name or glob that matches no item.
+    A folder is <digest of the item's name, texts and terms>/<label of its name>, relative to `parts`: the same item has
+    the same one in every run. Raises what `list_items` raises, and FolderError for a damaged corpus.
     """
-    settings, taken = settings or ItemsSettings(), Path(taken)
-    source = read_corpus(Path(corpus), verify=True)
-    if taken.exists():
-        manifest.read(taken, "corpus")  # nothing else is replaced
-    chosen = set(_chosen(source, settings.items))
-    entries = [item for item in source.items if item["item"] in chosen]
-    shards = {entry["shard"]: source.manifest.files[entry["shard"]] for entry in entries}
-    with new_folder(taken) as folder:
-        (folder / SHARDS).mkdir()
-        for shard in shards:
-            shutil.copyfile(source.folder / shard, folder / shard)
-        details = source.manifest.details | {
-            "items": entries,
-            "skipped": [report for report in source.skipped if report["item"] in chosen],
-        }
-        manifest.write(
-            folder,
-            "corpus",
-            settings=settings.as_dict(),
-            parents={"corpus": source.digest},
-            details=details,
-            files=shards,
-            known=shards,
-            packages=("zstandard",),
-        )
-    figures = {name: sum(entry[name] for entry in entries) for name in ("documents", "characters")}
-    log.info("%s: %d documents, %d characters", ", ".join(sorted(chosen)), *figures.values())
-    return {"items": len(entries), **figures}
+    corpus, parts = Path(corpus), Path(parts)
+    wanted = set(list_items(corpus, settings))
+    source = read_corpus(corpus, verify=True)
+    entries = [entry for entry in source.items if entry["item"] in wanted]
+    with new_folder(parts) as folder:
+        made = [_part(source, entry, folder) for entry in entries]
+    log.info("%d corpora, %d characters", len(made), sum(entry["characters"] for entry in entries))
+    return made
+
+
+def name_of(address: str) -> str:
+    """The name of the item whose corpus lies at an address (or in a folder) that ends as `take_apart` calls it."""
+    return unquote(address.rstrip("/").rpartition("/")[2].replace("~", "%"))
+
+
+def _part(source: Corpus, entry: dict[str, Any], folder: Path) -> str:
+    """Write the corpus of one item; return its folder, relative to `folder`."""
+    shard = entry["shard"]
+    files = {shard: source.manifest.files[shard]}
+    known = [entry["item"], files[shard]["sha256"], entry.get("terms", "")]
+    digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+    name = f"{digest}/{_label(entry['item'])}"
+    (folder / name / SHARDS).mkdir(parents=True)
+    shutil.copyfile(source.folder / shard, folder / name / shard)
+    details = source.manifest.details | {
+        "items": [entry],
+        "skipped": [report for report in source.skipped if report["item"] == entry["item"]],
+    }
+    manifest.write(
+        folder / name,
+        "corpus",
+        settings=source.manifest.settings,
+        parents={"corpus": source.digest},
+        details=details,
+        files=files,
+        known=files,
+        packages=("zstandard",),
+    )
+    return name
+
+
+def _label(item: str) -> str:
+    """A name as the last part of an address. Without `%`, which one program decodes and the next one does not."""
+    while len(label := quote(item, safe="@,=+").replace("~", "%7E").replace("%", "~")) > LONGEST_LABEL:
+        item = item[:-1]
+    return "~2E" + label[1:] if label.startswith(".") else label
 
 
 def _chosen(corpus: Corpus, wanted: str) -> list[str]:
