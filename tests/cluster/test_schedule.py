@@ -72,6 +72,7 @@ def test_a_look_starts_a_run_when_the_source_changed_and_else_none(
         bucket.put_object(Key=f"{source}/two.txt", Body=b"JO: More flour.\nALMA: At once.\n" * 50)
         assert "changed; starting quickstart" in look(pipelines, "fourth")
         [other] = set(pipelines.of_experiment(volume)) - {run}
+        pipelines.pod_of(other, "ingest")  # not from the cache, which knows the source by its address
         pipelines.client.terminate_run(other)
     finally:
         ours("delete", "cronjob,pvc", "textmill-watch", "-n", name, "--wait=false", "--ignore-not-found")

@@ -139,15 +139,36 @@ def test_again_and_again(server: tuple[State, str]) -> None:
     assert (int(first["max_concurrency"]), first["no_catchup"], first["mode"]) == (1, True, "ENABLE")
 
 
-def test_no_caching_where_none_is_wanted(server: tuple[State, str]) -> None:
-    def cached(run: dict[str, Any]) -> bool:
-        tasks = run["pipeline_spec"]["root"]["dag"]["tasks"].values()
-        return any(task["cachingOptions"].get("enableCache") for task in tasks)
+def cached(run: dict[str, Any]) -> set[str]:
+    spec = run["pipeline_spec"]
+    tasks = spec.get("pipeline_spec", spec)["root"]["dag"]["tasks"]
+    return {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
 
+
+def test_a_run_that_comes_again_and_again_asks_its_source_each_time(server: tuple[State, str]) -> None:
+    """KFP knows an ingest by the source's address, which stays when a text there changes."""
+    state, address = server
+    textmill("submit", "quickstart", "--endpoint", address, "--every", "6h")
+    [run] = state.recurring
+    assert cached(run) == {"normalize", "train", "generate", "report"}
+
+
+def test_a_watch_starts_a_run_that_reads_what_changed(server: tuple[State, str], tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "one.txt").write_text("The wheel turns, and the river is low.\n")
+    state, address = server
+    source = f"source={tmp_path / 'texts'}"
+    options = ["--endpoint", address, "--param", source, "--state", str(tmp_path / "state"), "--once"]
+    textmill("watch", "quickstart", *options)
+    [run] = state.runs.values()
+    assert cached(run) == {"normalize", "train", "generate", "report"}
+
+
+def test_no_caching_where_none_is_wanted(server: tuple[State, str]) -> None:
     state, address = server
     textmill("submit", "quickstart", "--endpoint", address, "--no-follow")
     textmill("submit", "quickstart", "--endpoint", address, "--no-follow", "--caching", "no")
-    assert [cached(run) for run in state.runs.values()] == [True, False]
+    assert [bool(cached(run)) for run in state.runs.values()] == [True, False]
 
 
 def test_a_token_is_taken_from_the_environment(server: tuple[State, str]) -> None:

@@ -21,7 +21,8 @@ class ClusterRunner:
         self.pipeline, self.arguments, self.settings = pipeline, arguments, settings
 
     def start(self) -> str:
-        return submit(connect(self.settings), self.pipeline, self.arguments, self.settings).identity
+        client = connect(self.settings)
+        return submit(client, self.pipeline, self.arguments, self.settings, anew=True).identity
 
     def state(self, identity: str) -> str:
         try:

@@ -96,9 +96,18 @@ def check(
 
 
 def submit(
-    client: Any, pipeline: PipelineFile, arguments: Mapping[str, Any], settings: RunSettings, every: str = ""
+    client: Any,
+    pipeline: PipelineFile,
+    arguments: Mapping[str, Any],
+    settings: RunSettings,
+    every: str = "",
+    *,
+    anew: bool = False,
 ) -> Submitted:
     """Have the server start it, or where `every` is given (see SubmitSettings) start it again and again.
+
+    Again and again, and with `anew`, what reads `source` is never taken from the cache: KFP knows it by its address,
+    which stays while what it holds changes.
 
     Raises InputError where it refuses, MachineError where it cannot be reached.
     """
@@ -118,6 +127,8 @@ def submit(
             cache_key=None,
             pipeline_root=settings.root or None,
         )
+        if every or anew:
+            _read_source_anew(job.pipeline_spec)
         common = {
             "experiment_id": experiment.experiment_id,
             "display_name": name,
@@ -132,6 +143,15 @@ def submit(
 
         run = client._run_api.run_service_create_run(run=kfp_server_api.V2beta1Run(**common))
     return Submitted(run.run_id, name, False, endpoint)
+
+
+def _read_source_anew(spec: dict[str, Any]) -> None:
+    """Take the cache from the tasks that get the pipeline's parameter `source`."""
+    spec = spec.get("pipeline_spec", spec)  # beside a platform_spec
+    for task in spec["root"]["dag"]["tasks"].values():
+        given = task.get("inputs", {}).get("parameters", {}).values()
+        if any(value.get("componentInputParameter") == "source" for value in given):
+            task["cachingOptions"] = {}
 
 
 def _recurring(client: Any, common: Mapping[str, Any], every: str) -> Any:
