@@ -1,4 +1,4 @@
-"""Photograph a run's report, down to its first text, for README.md (Chromium, as tests/page has it, and Pillow):
+"""Photograph a run's report, down to how it learned, for README.md (Chromium, as tests/page has it, and Pillow):
 
 python tools/pictures_report.py out/report.html docs/pictures/report.png
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WIDTH, COLOURS = 1100, 64  # pixels; of the palette: text and lines need no more
+WIDTH, COLOURS = 760, 64  # pixels, as wide as a README is shown; of the palette: text and lines need no more
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         opened = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = opened.new_context(color_scheme="light", viewport={"width": WIDTH, "height": 900}).new_page()
         page.goto(report.absolute().as_uri())
-        below = page.get_by_role("heading", name="What it wrote on the way").bounding_box()
+        below = page.get_by_role("heading", name="The texts").bounding_box()
         shot = page.screenshot(
             full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": below["y"] - 30}
         )
