@@ -125,7 +125,7 @@ images-push: setup
 # An installation of the test cluster is looked for beside this project. TESTS: arguments of pytest.
 CLUSTER ?= ../shared/cluster
 test-cluster: setup
-	$(BIN)/python tools/cluster_tests.py --cluster $(CLUSTER) $(TESTS)
+	$(BIN)/python tools/cluster_tests.py --cluster $(CLUSTER) $(STARTING) $(TESTS)
 
 kind-up kind-load kind-down: setup
 	$(BIN)/python tools/kind.py $(@:kind-%=%)

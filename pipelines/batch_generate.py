@@ -1,7 +1,7 @@
 """Many texts from a trained checkpoint: prompts in groups, each written by a pod of its own, put together in order.
 
 The texts are those that one generate writes, byte for byte, however many groups there are. A group that failed is
-written again by itself; run again with the same parameters, groups that are there are not written again.
+written again by itself; on one machine, run again with the same parameters, groups that are there stay.
 Hardware: 2 cores and 6 GB for each of the groups that are written at the same time, for GPT-2 of 124M.
 Run it with: textmill run batch_generate --param checkpoint=out/train/checkpoint --param source=prompts.txt
 """

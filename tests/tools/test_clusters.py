@@ -22,7 +22,11 @@ sys.exit(os.environ.get("FAILS") in sys.argv)
 
 
 def run(tool: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    base = {k: v for k, v in os.environ.items() if k not in ("KUBECONFIG", "KFP_ENDPOINT", "KFP_BIN")}
+    base = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("KUBECONFIG", "KFP_ENDPOINT", "KFP_BIN", "CLUSTER_IMAGES")
+    }
     return subprocess.run(
         [sys.executable, str(ROOT / "tools" / tool), *arguments],
         env={**base, **environment},
@@ -51,6 +55,42 @@ def test_without_a_cluster_it_says_what_it_skipped(tmp_path: Path) -> None:
     done = run("cluster_tests.py", "--cluster", str(tmp_path))
     assert done.returncode == 0
     assert f"SKIPPED: all cluster tests: there is no test cluster at {tmp_path}" in done.stderr
+
+
+@pytest.mark.parametrize("environment", [{}, {"KUBECONFIG": "somebody's"}])
+def test_ci_starts_no_cluster_and_takes_nobodys(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "cluster").touch()
+    done = run("cluster_tests.py", "--if-ready", "--cluster", str(tmp_path), **environment)
+    assert done.returncode == 0
+    assert (
+        "SKIPPED: all cluster tests: no KUBECONFIG and CLUSTER_IMAGES; make test-cluster starts"
+        in done.stderr
+    )
+
+
+def test_ci_leaves_kubeflow_pipelines_out(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("apiVersion: v1\nkind: Config\n")
+    ready = {"KUBECONFIG": str(tmp_path / "config"), "CLUSTER_IMAGES": str(tmp_path / "digests.json")}
+    ready["KFP_ENDPOINT"] = "http://127.0.0.1:1"
+    done = run("cluster_tests.py", "--if-ready", "tests/cluster/test_retries.py", **ready)
+    assert done.returncode == 0, done.stdout
+    assert "SKIPPED: what needs Kubeflow Pipelines" in done.stderr
+    assert " passed" not in done.stdout
+
+
+def test_a_cluster_that_does_not_come_up_is_started_once_more(
+    programs: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("cluster", "bin/go", "bin/apt-get"):
+        (tmp_path / name).write_text(PROGRAM)
+        (tmp_path / name).chmod(0o755)
+    done = run("cluster_tests.py", "--cluster", str(tmp_path), FAILS="up", **programs)
+    if os.geteuid() != 0:
+        assert "the test cluster needs root" in done.stderr
+        return
+    assert done.returncode == 3
+    assert asked(programs) == [["cluster", "up"], ["cluster", "up"], ["cluster", "down"]]
+    assert "cluster up failed (exit code 1)" in done.stderr
 
 
 def test_with_a_cluster_that_does_not_answer_every_test_is_skipped_by_name(tmp_path: Path) -> None:
