@@ -20,6 +20,7 @@ from textmill.commands.cluster import doctor, runs, submit, watch
 from textmill.commands.models import models
 from textmill.commands.options import named_values, settings_options
 from textmill.commands.serve import serve
+from textmill.devices import WRITING_PRECISIONS
 from textmill.errors import InputError, TextmillError
 
 log = logging.getLogger("textmill")
@@ -229,7 +230,7 @@ def _add_stages() -> None:
     @click.option("--lines", is_flag=True, help="Each line of the file is a text.")
     @click.option(
         "--precision",
-        type=click.Choice(["float32", "bfloat16", "int8", "auto"]),
+        type=click.Choice(WRITING_PRECISIONS),
         default="float32",
         show_default=True,
     )

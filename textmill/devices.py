@@ -24,6 +24,8 @@ from textmill.settings import unknown_name
 log = logging.getLogger("textmill.devices")
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+INT8 = "int8"
+WRITING_PRECISIONS = (*PRECISIONS, INT8)  # of a model that is trained
 BACKENDS = ("auto", "tensorflow", "jax")
 
 # CPUs without one of these emulate bfloat16 products, several times slower than float32.

@@ -10,11 +10,12 @@ import pytest
 
 from textmill.errors import SettingsError
 from textmill.models import rnn_decode_jax
-from textmill.models.decoding import choose_precision
+from textmill.models.decoding import LARGEST, choose_precision
+from textmill.models.decoding_jax import SMALLEST
 from textmill.models.rnn import RNNConfig, init, initial_state, step
 from textmill.models.rnn_decode import class_for
-from textmill.models.rnn_decode_cpu import CHUNK, LARGEST, CPUDecoder
-from textmill.models.rnn_decode_jax import SMALLEST, JaxDecoder
+from textmill.models.rnn_decode_cpu import CHUNK, CPUDecoder
+from textmill.models.rnn_decode_jax import JaxDecoder
 from textmill.models.sample import Controls, uniforms
 
 GRU = RNNConfig.of(cell="gru", vocabulary_size=35, num_layers=2, hidden_size=24)
@@ -27,7 +28,7 @@ LSTM = RNNConfig.of(
     init_scale=0.5,
     forget_bias=1.0,
 )
-assert (CHUNK, LARGEST) == (rnn_decode_jax.CHUNK, rnn_decode_jax.LARGEST)
+assert CHUNK == rnn_decode_jax.CHUNK
 
 WIDE = RNNConfig.of(cell="gru", vocabulary_size=98, num_layers=2, hidden_size=96)
 
@@ -143,7 +144,7 @@ def compiled(decoder: Any) -> Any:
     """What a decoder has compiled so far, to be compared."""
     if isinstance(decoder, CPUDecoder):
         return list(decoder._steps.signatures)
-    return {key: loop._cache_size() for key, loop in decoder._loops.items()}
+    return {key: loop._cache_size() for key, loop in decoder._functions.items()}
 
 
 def test_new_weights_need_no_new_compilation(decoders: dict[str, Any]) -> None:

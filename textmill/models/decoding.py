@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from textmill import devices
-from textmill.devices import BFLOAT16_FEATURES, PRECISIONS, cpu_features
+from textmill.devices import BFLOAT16_FEATURES, INT8, PRECISIONS, cpu_features
 from textmill.errors import SettingsError
 from textmill.settings import unknown_name
 
-INT8 = "int8"
+LARGEST = 32  # slots of a pool; above, the products are no more efficient
 
 
 def choose_precision(wanted: str, *, quantizes: bool = False) -> str:

@@ -12,58 +12,33 @@ Knows nothing of tokenizers and text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from textmill.models import decoding_cpu
 from textmill.models import gpt2_kernels as kernels
-from textmill.models.decoding import choose_precision
+from textmill.models.decoding import LARGEST
 from textmill.models.draw_kernels import Drawing, drawing, of_slots
 from textmill.models.gpt2 import GPT2Config
 from textmill.models.sample import Controls, Floats, Likeliest, Variant
-from textmill.models.team import Team
 
 Ids = npt.NDArray[np.int32]
 
 CHUNK = 32  # most steps of one call
-LARGEST = 32  # slots of a pool
 POSITIONS = 256  # of each slot that a pool's memory begins with; it doubles as texts grow
 READ = 96  # tokens of a prompt at a time; whole groups of attention
 
 
-class CPUDecoder:
-    """A model's weights, laid out for decoding, and its compiled functions.
+class CPUDecoder(decoding_cpu.CPUDecoder):
+    """A GPT-2's; `precision` is float32, bfloat16, int8 (all but embeddings' places, norms and biases, a scale for each
+    column) or auto."""
 
-    `precision` is of the matrices: float32, bfloat16, int8 (all but embeddings' places, norms and biases, a scale for
-    each column), auto. `banned` token ids are never drawn (they may be fed). `threads`: by themselves as many as there
-    are cores.
-    """
-
-    fixed_shapes = False  # slots at rest take no time, and prompts of any length are compiled for
-
-    def __init__(
-        self,
-        config: GPT2Config,
-        weights: Mapping[str, npt.NDArray[np.float32]],
-        *,
-        precision: str = "auto",
-        banned: tuple[int, ...] = (),
-        threads: int = 0,
-    ) -> None:
-        self.config = config
-        self.precision = choose_precision(precision, quantizes=True)
-        self.banned = banned
-        self.team = Team(threads)
-        self._allowed = np.ones(config.vocabulary_size, np.bool_)
-        self._allowed[list(banned)] = False
-        self.load(weights)
-
-    def load(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Take other weights of the same configuration; nothing is compiled again."""
-        self._weights = kernels.lay_out(self.config, weights, self.precision)
+    config: GPT2Config
+    kernels = kernels
+    quantizes = True
 
     def pool(self, rows: int) -> Pool:
         """A pool of `rows` slots, at most LARGEST."""
@@ -72,10 +47,6 @@ class CPUDecoder:
     def warm_up(self, slots: int, variants: Sequence[Variant] = (Variant(),)) -> None:
         """Compile everything: it is the same for any number of slots and any controls."""
         self.pool(1).read(0, np.zeros(2, np.int32))
-
-    def describe(self) -> dict[str, Any]:
-        """What computes, for the log line and the manifest."""
-        return {"backend": f"numba {numba.__version__}", "precision": self.precision, "device": "cpu"}
 
 
 class Pool:

@@ -19,14 +19,15 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from textmill import devices
-from textmill.models.decoding import choose_precision
+from textmill.models import decoding_jax
+from textmill.models.decoding_jax import SMALLEST, Arrays
 from textmill.models.gpt2 import LAYER_NORM_EPSILON, GPT2Config
 from textmill.models.sample import (
     MOST_LIKELIEST,
@@ -45,10 +46,8 @@ jnp, lax = jax.numpy, jax.lax
 log = logging.getLogger("textmill.models.gpt2_decode_jax")
 
 Ids = npt.NDArray[np.int32]
-Arrays = dict[str, Any]
 
 CHUNK = 32  # most steps of one call
-SMALLEST, LARGEST = 2, 32  # slots of a pool
 BLOCK = 64  # positions of the cache that attention takes at a time; prompts are padded to powers of two of it
 
 
@@ -56,40 +55,18 @@ BLOCK = 64  # positions of the cache that attention takes at a time; prompts are
 CACHED = {"float32": "float32", "bfloat16": "uint16"}
 
 
-class JaxDecoder:
-    """A model's weights, laid out for decoding, and its compiled functions.
+class JaxDecoder(decoding_jax.JaxDecoder):
+    """A GPT-2's."""
 
-    `banned` token ids are never drawn (they may be fed).
-    """
-
-    fixed_shapes = True  # slots at rest take time too, and each length of prompts is compiled for
-
-    def __init__(
-        self,
-        config: GPT2Config,
-        weights: Mapping[str, npt.NDArray[np.float32]],
-        *,
-        precision: str = "auto",
-        banned: tuple[int, ...] = (),
-    ) -> None:
-        self.config = config
-        self.precision = choose_precision(precision)
-        self.banned = banned
-        self._functions: dict[Any, Any] = {}
-        self._safe: dict[int, int] = {}
-        self._by_column = False
-        self.load(weights)
-        if not self._equal_products(LARGEST):
-            self._by_column = True
-            self.load(weights)
+    config: GPT2Config
 
     def load(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Take other weights of the same configuration; nothing is compiled again."""
         self._arrays = {name: self._laid_out(name, value) for name, value in weights.items()}
 
     def pool(self, rows: int) -> Pool:
-        """A pool of `rows` slots, within SMALLEST and LARGEST; fewer where more would change a text's bits."""
-        return Pool(self, self._slots_for(max(SMALLEST, min(rows, LARGEST))))
+        """A pool of `rows` slots, within the bounds; fewer where more would change a text's bits."""
+        return Pool(self, self._slots_for(rows))
 
     def warm_up(self, slots: int, variants: Sequence[Variant] = (Variant(),)) -> None:
         """Compile what a pool of `slots` needs for these controls, and for prompts of any length."""
@@ -113,14 +90,6 @@ class JaxDecoder:
                 np.zeros((1, pool.slots), np.float32),
                 controls,
             )
-
-    def describe(self) -> dict[str, Any]:
-        """What computes, for the log line and the manifest."""
-        return {
-            "backend": f"jax {jax.__version__}",
-            "precision": self.precision,
-            "device": devices.jax_platform(),
-        }
 
     def _laid_out(self, name: str, value: npt.NDArray[np.float32]) -> Any:
         """Matrices in the precision of the products, everything else in float32."""
@@ -165,10 +134,8 @@ class JaxDecoder:
 
     def _steps(self, slots: int, variant: Variant) -> Any:
         """The compiled loop for this number of slots and these controls."""
-        key = ("run", slots, variant)
-        if key not in self._functions:
-            self._functions[key] = jax.jit(functools.partial(self._run, variant), donate_argnums=1)
-        return self._functions[key]
+        run = functools.partial(self._run, variant)
+        return self._compiled(("run", slots, variant), run, donate_argnums=1)
 
     def _run(
         self,
@@ -207,12 +174,6 @@ class JaxDecoder:
         _, _, _, tokens, scores, best, _, cache = lax.while_loop(lambda carry: carry[0] < steps, body, start)
         return tokens, scores, best, cache
 
-    def _allowed(self) -> Floats:
-        """[V]: -inf where a token is never drawn."""
-        allowed = np.zeros(self.config.vocabulary_size, np.float32)
-        allowed[list(self.banned)] = -np.inf
-        return allowed
-
     def _step(self, arrays: Arrays, cache: Any, token: Any, position: Any) -> tuple[Any, Any]:
         """token, position [S] -> logits [S, V] and the cache with this step's keys and values."""
         after = list(cache)
@@ -248,10 +209,8 @@ class JaxDecoder:
 
     def _reader(self, slots: int, length: int, scored: bool, noting: bool) -> Any:
         """The compiled reader of prompts padded to `length`, for a pool of so many slots."""
-        key = ("read", slots, length, scored, noting)
-        if key not in self._functions:
-            self._functions[key] = jax.jit(functools.partial(self._read, scored, noting), donate_argnums=1)
-        return self._functions[key]
+        read = functools.partial(self._read, scored, noting)
+        return self._compiled(("read", slots, length, scored, noting), read, donate_argnums=1)
 
     def _read(
         self, scored: bool, noting: bool, arrays: Arrays, cache: Any, slot: Any, ids: Any, following: Any
@@ -290,21 +249,14 @@ class JaxDecoder:
 
     # ------------------------------------------------------------------ which numbers of slots are safe
 
-    def _slots_for(self, slots: int) -> int:
-        """The largest number of slots up to `slots` at which a text has the same bits as in the smallest pool."""
-        if slots not in self._safe:
-            self._safe[slots] = next(size for size in _candidates(slots) if self._equal(size))
-            if self._safe[slots] < slots:
-                log.info("%d slots would change a text's bits here; using %d", slots, self._safe[slots])
-        return self._safe[slots]
+    def _inputs(self) -> dict[str, int]:
+        width = self.config.width
+        within = {"attn/c_attn": width, "attn/c_proj": width, "mlp/c_fc": width, "mlp/c_proj": 4 * width}
+        return {"wte": width, **{f"h0/{name}/w": size for name, size in within.items()}}
 
     def _equal(self, slots: int) -> bool:
-        """Whether so many slots give the bits that the smallest number of slots gives: products, and whole steps."""
-        if slots == SMALLEST:
-            return True
-        return self._equal_products(slots) and bool(
-            (self._trial(slots) == self._trial(SMALLEST)[:, :1]).all()
-        )
+        """Products, and whole steps."""
+        return super()._equal(slots) and bool((self._trial(slots) == self._trial(SMALLEST)[:, :1]).all())
 
     def _trial(self, slots: int) -> Floats:
         """Scores [N, S] of the same tokens fed to all slots of a pool, some more than a block of the cache."""
@@ -318,26 +270,6 @@ class JaxDecoder:
             scores.append(pool.run(fresh, np.full(slots, ids[0]), forced, u, controls)[1])
             fresh = np.zeros(slots, np.bool_)
         return np.concatenate(scores)
-
-    def _equal_products(self, slots: int) -> bool:
-        """Whether every slot of every product gives the bits that the smallest number of slots gives."""
-        names = [
-            "wte",
-            *(f"h0/{name}/w" for name in ("attn/c_attn", "attn/c_proj", "mlp/c_fc", "mlp/c_proj")),
-        ]
-        draw = np.random.default_rng(0)
-        inputs = {name: self.config.width * (4 if name.endswith("mlp/c_proj/w") else 1) for name in names}
-        one = [draw.uniform(-1, 1, (1, inputs[name])).astype(np.float32) for name in names]
-
-        @jax.jit
-        def products(arrays: Arrays, left: list[Any]) -> list[Any]:
-            return [self._multiply(arrays, x, name) for x, name in zip(left, names, strict=True)]
-
-        few, many = (
-            [np.asarray(out) for out in products(self._arrays, [np.repeat(x, rows, axis=0) for x in one])]
-            for rows in (SMALLEST, slots)
-        )
-        return all((b == a[:1]).all() for a, b in zip(few, many, strict=True))
 
 
 class Pool:
@@ -503,14 +435,3 @@ def _padded(count: int, context: int) -> int:
     while length < count:
         length *= 2
     return min(length, -(-context // BLOCK) * BLOCK)
-
-
-def _candidates(slots: int) -> Iterator[int]:
-    """Numbers of slots to try, best first."""
-    yield slots
-    size = LARGEST
-    while size > SMALLEST:
-        if size < slots:
-            yield size
-        size //= 2
-    yield SMALLEST

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from textmill.devices import INT8
 from textmill.models.draw_kernels import draw
 from textmill.models.gpt2 import LAYER_NORM_EPSILON, GPT2Config
 from textmill.models.team import barrier, meet, share
 from textmill.models.tiles import (
-    INT8,
     KINDS,
     WIDTH,
     aligned,

@@ -10,63 +10,36 @@ threads (tiles.py). Knows nothing of tokenizers and text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from textmill.models import decoding_cpu
 from textmill.models import rnn_kernels as kernels
-from textmill.models.decoding import choose_precision
+from textmill.models.decoding import LARGEST
 from textmill.models.draw_kernels import drawing, of_slots
 from textmill.models.rnn import RNNConfig
 from textmill.models.sample import Controls, Floats, Likeliest
-from textmill.models.team import Team
 
 Ids = npt.NDArray[np.int32]
 
 CHUNK = 64  # most steps of one call: long enough to hide its cost, short enough to show progress
-LARGEST = 32  # slots of a pool; above the products are no more efficient
 
 
-class CPUDecoder:
-    """A model's weights, laid out for decoding, and its compiled steps.
+class CPUDecoder(decoding_cpu.CPUDecoder):
+    """A recurrent model's; `precision` is float32, bfloat16 or auto."""
 
-    `banned` token ids are never drawn (they may be fed). `threads`: by themselves as many as there are cores.
-    """
+    config: RNNConfig
+    kernels = kernels
 
-    fixed_shapes = False  # slots at rest take no time, and prompts of any length are compiled for
-
-    def __init__(
-        self,
-        config: RNNConfig,
-        weights: Mapping[str, npt.NDArray[np.float32]],
-        *,
-        precision: str = "auto",
-        banned: tuple[int, ...] = (),
-        threads: int = 0,
-    ) -> None:
-        self.config = config
-        self.precision = choose_precision(precision)
-        self.banned = banned
-        self.team = Team(threads)
-        self._allowed = np.ones(config.vocabulary_size, np.bool_)
-        self._allowed[list(banned)] = False
-        self._steps = kernels.gru_steps if config.cell == "gru" else kernels.lstm_steps
-        self.load(weights)
-
-    def load(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Take other weights of the same configuration; nothing is compiled again."""
-        self._weights = kernels.lay_out(self.config, weights, self.precision)
+    @property
+    def _steps(self) -> Any:
+        return kernels.gru_steps if self.config.cell == "gru" else kernels.lstm_steps
 
     def pool(self, rows: int) -> Pool:
         """A pool of `rows` slots, at most LARGEST."""
         return Pool(self, max(1, min(rows, LARGEST)))
-
-    def describe(self) -> dict[str, Any]:
-        """What computes, for the log line and the manifest."""
-        return {"backend": f"numba {numba.__version__}", "precision": self.precision, "device": "cpu"}
 
 
 class Pool:

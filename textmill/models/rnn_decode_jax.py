@@ -7,11 +7,7 @@ Slots are independent: each can start, read its prompt and draw at its own time 
 The loop is compiled by XLA through JAX, once for each number of slots and each set of controls in use; weights are its
 arguments, so that new weights need no new compilation. It also runs on a CPU, where rnn_decode_cpu.py is faster.
 
-A text must not depend on how many others are written beside it, but libraries sum a product's row in another order for
-another number of rows: one row is a product of its own kind, so the smallest pool has two slots, and matrices stored by
-row may be cut in other places for many rows than for few, so they are stored by column where that is seen. Nothing
-rests on this being so elsewhere: `_equal` compares the bits of every slot, with the real weights, before a number of
-slots is used.
+A text's bits do not depend on the slots beside it: decoding_jax.py says how.
 
 Knows nothing of tokenizers and text.
 """
@@ -21,14 +17,15 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from textmill import devices
-from textmill.models.decoding import choose_precision
+from textmill.models import decoding_jax
+from textmill.models.decoding_jax import Arrays
 from textmill.models.rnn import RNNConfig, state_names
 from textmill.models.sample import (
     MOST_LIKELIEST,
@@ -47,48 +44,23 @@ jnp, lax, sigmoid = jax.numpy, jax.lax, jax.nn.sigmoid
 log = logging.getLogger("textmill.models.rnn_decode_jax")
 
 Ids = npt.NDArray[np.int32]
-Arrays = dict[str, Any]
 
 CHUNK = 64  # most steps of one call: long enough to hide its cost, short enough to show progress
-SMALLEST, LARGEST = 2, 32  # slots of a pool; above 32 the products are no more efficient
 VECTOR = 16  # floats; a product's columns are padded to whole vectors of any CPU
 LONGEST_SUM = 1024  # inputs of one product: libraries cut longer sums in parts
 
 
-class JaxDecoder:
-    """A model's weights, laid out for decoding, and its compiled loops.
+class JaxDecoder(decoding_jax.JaxDecoder):
+    """A recurrent model's."""
 
-    `banned` token ids are never drawn (they may be fed).
-    """
-
-    fixed_shapes = True  # slots at rest take time too, and each length of prompts is compiled for
-
-    def __init__(
-        self,
-        config: RNNConfig,
-        weights: Mapping[str, npt.NDArray[np.float32]],
-        *,
-        precision: str = "auto",
-        banned: tuple[int, ...] = (),
-    ) -> None:
-        self.config = config
-        self.precision = choose_precision(precision)
-        self.banned = banned
-        self._loops: dict[tuple[int, Variant], Any] = {}
-        self._safe: dict[int, int] = {}
-        self._by_column = False
-        self.load(weights)
-        if not self._equal(LARGEST):
-            self._by_column = True
-            self.load(weights)
+    config: RNNConfig
 
     def load(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Take other weights of the same configuration; nothing is compiled again."""
-        self._weights = weights
         self._arrays = {name: jnp.asarray(value) for name, value in self._vectors(weights).items()}
-        self._columns: dict[str, int] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         for name, matrix in _matrices(self.config, weights).items():
-            self._columns[name] = matrix.shape[1]
+            self._shapes[name] = matrix.shape
             matrix = np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % VECTOR)])
             laid = matrix.T if self._by_column else matrix
             self._arrays[name] = jnp.asarray(np.ascontiguousarray(laid)).astype(self.precision)
@@ -104,23 +76,19 @@ class JaxDecoder:
         return small | {"embedding": weights["embedding"]}
 
     def pool(self, rows: int) -> Pool:
-        """A pool of `rows` slots, within SMALLEST and LARGEST; fewer where more would change a text's bits."""
-        return Pool(self, self._slots_for(max(SMALLEST, min(rows, LARGEST))))
-
-    def describe(self) -> dict[str, Any]:
-        """What computes, for the log line and the manifest."""
-        return {
-            "backend": f"jax {jax.__version__}",
-            "precision": self.precision,
-            "device": devices.jax_platform(),
-        }
+        """A pool of `rows` slots, within the bounds; fewer where more would change a text's bits."""
+        return Pool(self, self._slots_for(rows))
 
     def _multiply(self, arrays: Arrays, x: Any, name: str) -> Any:
         """x [S, K] times a weight matrix [K, N], summed in float32 -> [S, N]."""
         matrix = arrays[name]
         sides = (((1,), (int(self._by_column),)), ((), ()))
         product = lax.dot_general(x.astype(matrix.dtype), matrix, sides, preferred_element_type=jnp.float32)
-        return product[:, : self._columns[name]]
+        return product[:, : self._shapes[name][1]]
+
+    def _inputs(self) -> dict[str, int]:
+        names = {shape: name for name, shape in self._shapes.items()}
+        return {name: shape[0] for shape, name in names.items()}
 
     # ------------------------------------------------------------------ the model
 
@@ -164,9 +132,7 @@ class JaxDecoder:
 
     def _loop(self, slots: int, variant: Variant) -> Any:
         """The compiled loop for this number of slots and these controls."""
-        if (slots, variant) not in self._loops:
-            self._loops[slots, variant] = jax.jit(functools.partial(self._run, slots, variant))
-        return self._loops[slots, variant]
+        return self._compiled((slots, variant), functools.partial(self._run, slots, variant))
 
     def _run(
         self,
@@ -183,8 +149,7 @@ class JaxDecoder:
         state: Any,
     ) -> Any:
         """`steps` of at most CHUNK steps; forced [CHUNK, S] holds ids to feed, or -1 where one is drawn."""
-        allowed = np.zeros(self.config.vocabulary_size, np.float32)
-        allowed[list(self.banned)] = -np.inf
+        allowed = self._allowed()
         keep = jnp.where(fresh, jnp.float32(0), jnp.float32(1))[:, None]
 
         def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -205,33 +170,6 @@ class JaxDecoder:
         written = jnp.zeros([CHUNK, slots], jnp.int32), jnp.zeros([CHUNK, slots], jnp.float32), noted
         start = (jnp.int32(0), token, *written, keep * seen, tuple(keep * part for part in state))
         return lax.while_loop(lambda carry: carry[0] < steps, body, start)[2:]
-
-    # ------------------------------------------------------------------ which numbers of slots are safe
-
-    def _slots_for(self, slots: int) -> int:
-        """The largest number of slots up to `slots` at which a text has the same bits as in the smallest pool."""
-        if slots not in self._safe:
-            self._safe[slots] = next(size for size in _candidates(slots) if self._equal(size))
-            if self._safe[slots] < slots:
-                log.info("%d slots would change a text's bits here; using %d", slots, self._safe[slots])
-        return self._safe[slots]
-
-    def _equal(self, slots: int) -> bool:
-        """Whether every slot of every product gives the bits that the smallest number of slots gives."""
-        matrices = _matrices(self.config, self._weights)
-        names = list({matrix.shape: name for name, matrix in matrices.items()}.values())
-        draw = np.random.default_rng(0)
-        one = [draw.uniform(-1, 1, (1, len(matrices[name]))).astype(np.float32) for name in names]
-
-        @jax.jit
-        def products(arrays: Arrays, left: list[Any]) -> list[Any]:
-            return [self._multiply(arrays, x, name) for x, name in zip(left, names, strict=True)]
-
-        few, many = (
-            [np.asarray(out) for out in products(self._arrays, [np.repeat(x, rows, axis=0) for x in one])]
-            for rows in (SMALLEST, slots)
-        )
-        return all((b == a[:1]).all() for a, b in zip(few, many, strict=True))
 
 
 class Pool:
@@ -266,7 +204,7 @@ class Pool:
         variant = controls.variant
         token = np.where(fresh, first, self._next).astype(np.int32)
         self._forced[:steps], self._u[:steps] = forced, u
-        known, started = len(self.decoder._loops), time.perf_counter()
+        known, started = len(self.decoder._functions), time.perf_counter()
         settings = (controls.temperature, controls.top_k, controls.top_p, controls.penalty)
         with jax.enable_x64(True):  # the sampler's sums
             tokens, scores, best, self._seen, self._state = self.decoder._loop(self.slots, variant)(
@@ -281,7 +219,7 @@ class Pool:
                 self._state,
             )
         tokens = np.asarray(tokens)[:steps]
-        if len(self.decoder._loops) > known:
+        if len(self.decoder._functions) > known:
             log.info("compiled for %d slots in %.1f s", self.slots, time.perf_counter() - started)
         self.likeliest = (
             Likeliest(*(np.asarray(kept)[:steps] for kept in best)) if variant.likeliest else None
@@ -316,14 +254,3 @@ def _matrices(
             else:
                 made[f"{name}/input"], made[f"{name}/state"] = kernel[:, columns], recurrent[:, columns]
     return made
-
-
-def _candidates(slots: int) -> Iterator[int]:
-    """Numbers of slots to try, best first."""
-    yield slots
-    size = LARGEST
-    while size > SMALLEST:
-        if size < slots:
-            yield size
-        size //= 2
-    yield SMALLEST

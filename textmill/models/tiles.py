@@ -31,7 +31,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from textmill.devices import cpu_features
+from textmill.devices import INT8, cpu_features
 
 WIDE = "avx512f" in cpu_features()
 LANES = 16 if WIDE else 8  # floats of a register
@@ -41,7 +41,6 @@ ROWS = 6  # most rows of a tile: with the panel's, as many registers as there ar
 PAIRS = WIDE and "avx512_bf16" in cpu_features()  # has the instruction for pairs
 
 KINDS = {"float32": np.float32, "bfloat16": np.uint16}  # of left sides
-INT8 = "int8"
 
 # Kernels are called from several threads at once and must not hold the interpreter.
 compiled = functools.partial(numba.njit, nogil=True, error_model="numpy", boundscheck=False)
@@ -362,11 +361,13 @@ def _tile(rows: int) -> Any:
     ) -> Any:
         return types.void(*[types.intp] * 6, like), generate
 
-    @compiled
     def call(x: int, stride: int, panel: int, count: int, out: int, out_stride: int, like: float) -> None:
         tile(x, stride, panel, count, out, out_stride, like)
 
-    return call
+    # Numba tells functions of one name apart by a number that each process counts anew: a process that loads kernels
+    # kept by two others would give the one the tiles of the other, for another number of rows.
+    call.__qualname__ = f"tile_of_{rows}"
+    return compiled(call)
 
 
 _one, _two, _three, _four, _five, _six = (_tile(rows) for rows in range(1, ROWS + 1))

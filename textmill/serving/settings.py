@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from textmill.devices import WRITING_PRECISIONS
 from textmill.settings import Settings, setting
 
 TOKEN_VARIABLE = "TEXTMILL_SERVE_TOKEN"
@@ -69,5 +70,5 @@ class ServeSettings(Settings):
         "auto",
         "Number format of the model's matrices: auto is bfloat16 where the CPU computes in it. int8, for GPT-2 on a "
         "CPU, is faster for few texts at a time, and less exact.",
-        choices=("auto", "float32", "bfloat16", "int8"),
+        choices=WRITING_PRECISIONS,
     )
