@@ -144,12 +144,12 @@ print(twice(3), sum(twice.stats.cache_hits.values()) if hasattr(twice, "stats") 
 """
 
 
-def uses_kept(folder: Path, place: Path, **environment: str) -> str:
+def uses_kept(folder: Path, place: Path, *arguments: str, text: str = KEPT, **environment: str) -> str:
     """What a fresh process prints: the product, and how many kernels it did not compile."""
     script = folder / "small.py"
-    script.write_text(KEPT)
+    script.write_text(text)
     made = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), *arguments],
         env={**os.environ, "XDG_CACHE_HOME": str(place), "PYTHONPATH": os.getcwd(), **environment},
         capture_output=True,
         text=True,
@@ -181,3 +181,33 @@ def test_kernels_of_another_processor_are_not_run(tmp_path: Path) -> None:
     uses_kept(tmp_path, brought, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="+sse2")
     assert uses_kept(tmp_path, tmp_path / "cache", TEXTMILL_KERNELS=str(brought)) == "6 0"
     assert uses_kept(tmp_path, tmp_path / "cache", TEXTMILL_KERNELS=str(brought)) == "6 1"
+
+
+KEPT_TILES = """
+import sys
+import numpy as np
+from textmill.models import tiles
+from textmill.models.tiles import WIDTH, kept
+
+five, six = tiles._five, tiles._six
+
+@kept
+def by_five(x, panel, out):
+    five(x.ctypes.data, x.strides[0], panel.ctypes.data, x.shape[1], out.ctypes.data, out.strides[0], panel[0, 0])
+
+@kept
+def by_six(x, panel, out):
+    six(x.ctypes.data, x.strides[0], panel.ctypes.data, x.shape[1], out.ctypes.data, out.strides[0], panel[0, 0])
+
+x, panel, out = np.ones((6, 3), np.float32), np.ones((3, WIDTH), np.float32), np.zeros((6, WIDTH), np.float32)
+for name in sys.argv[1:]:
+    {"five": by_five, "six": by_six}[name](x, panel, out)
+    print(int((out[:, 0] == 3).sum()), end=" ")
+    out[:] = 0
+"""
+
+
+def test_kernels_kept_by_two_processes_do_not_take_each_others_tiles(tmp_path: Path) -> None:
+    """Numba's own names for two functions of one name begin with the same number in each process."""
+    for names, filled in ((["five"], "5"), (["six"], "6"), (["five", "six"], "5 6")):
+        assert uses_kept(tmp_path, tmp_path / "cache", *names, text=KEPT_TILES) == filled
