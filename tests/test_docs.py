@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -15,16 +16,50 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "components").glob("*/README.md")),
+    ROOT / "benchmarks" / "README.md",
     ROOT / "samples" / "README.md",
 ]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
-def test_relative_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+LINK = re.compile(r"\]\(([^()\s]+(?:\([^()]*\))?[^()\s]*)\)")
+
+
+def prose(path: Path) -> str:
+    """A document without its code."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```|^ {4}.*?$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@functools.cache
+def anchors(path: Path) -> set[str]:
+    """What a link may name in a document, as the forge makes it of headings; ids that are written out too."""
+    text = prose(path)
+    found = set(re.findall(r'<a id="([^"]+)">', text))
+    counts: dict[str, int] = {}
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
+        found.add(f"{slug}-{counts[slug]}" if slug in counts else slug)
+        counts[slug] = counts.get(slug, 0) + 1
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in LINK.findall(prose(document)):
+        target, _, anchor = link.partition("#")
+        if "://" in link:
+            assert re.match(r"https?://[\w.-]+(:\d+)?(/\S*)?$", link), (
+                f"{document.name}: {link} is no address"
+            )
+            continue
+        path = (document.parent / target).resolve() if target else document
+        assert path.exists(), f"{document.name} links to {target}"
+        assert ROOT in path.parents, f"{document.name} links out of the project: {target}"
+        if anchor and path.suffix == ".md":
+            assert anchor in anchors(path), f"{document.name} links to {link}, which is no heading"
 
 
 def test_the_readme_names_every_recipe_and_no_other() -> None:

@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAD = "<!-- Written by tools/docs_pages.py from {}; change those and run: make compile -->"
 WIDTH = 100  # columns of a command's help
 
-# Components in the order of a text's way, then those that loops are made of.
+# Components in the order of a text's way, then those that loops are made of. One that is not named here comes last.
 COMPONENTS = {
     "The stages": ["ingest", "normalize", "train", "generate", "report", "serve", "pull"],
-    "To loop over queries, shows or authors": ["list_items", "take_items"],
+    "To loop over queries, shows or authors": ["list_items"],
     "To normalize in pods side by side": ["shard_groups", "normalize_shards", "normalize_merge"],
     "To write in pods side by side": ["split_prompts", "generate_group", "merge_texts"],
 }
@@ -87,12 +87,21 @@ def components_page() -> str:
         "refused. What a parameter accepts is checked before the first slow act, and a wrong value ends the task with "
         "one line. [Settings](settings.md) has those that only the command line knows.",
     ]
-    for title, names in COMPONENTS.items():
+    found = components()
+    for title, names in found.items():
         parts.append(f"**{title}:** " + ", ".join(f"[{name}](#{name})" for name in names) + ".")
-    for names in COMPONENTS.values():
+    for names in found.values():
         for name in names:
             parts += _component(name)
     return "\n\n".join(parts) + "\n"
+
+
+def components() -> dict[str, list[str]]:
+    """The components that are there, by group and in order."""
+    there = {path.parent.name for path in (ROOT / "components").glob("*/component.py")}
+    rest = sorted(there.difference(*COMPONENTS.values()))
+    found = {title: [name for name in names if name in there] for title, names in COMPONENTS.items()}
+    return found | ({"Others": rest} if rest else {})
 
 
 def _component(name: str) -> list[str]:
@@ -100,11 +109,12 @@ def _component(name: str) -> list[str]:
     import yaml
     from kfp import dsl
 
-    function = getattr(importlib.import_module(f"components.{name}.component"), name).python_func
+    function = _function(name)
     doc = docstring_parser.parse(inspect.getdoc(function) or "")
     said = {p.arg_name: " ".join((p.description or "").split()) for p in doc.params}
     facts = yaml.safe_load((ROOT / "components" / name / "metadata.yaml").read_text(encoding="utf-8"))
-    fields = _fields_of(function)
+    cls = _settings_of(name)
+    fields = {field.name: field for field in dataclasses.fields(cls)} if cls else {}
     inputs, parameters, outputs = [], [], []
     for parameter in inspect.signature(function).parameters.values():
         kind = parameter.annotation
@@ -138,13 +148,18 @@ def _component(name: str) -> list[str]:
     ]
 
 
-def _fields_of(function: Any) -> dict[str, dataclasses.Field[Any]]:
-    """The settings that the component's body hands its parameters to, by name."""
-    found = re.search(r"stage\.(\w+Settings)\.", inspect.getsource(function))
-    if not found:
-        return {}
-    classes = {group.cls.__name__: group.cls for tables in groups().values() for group in tables}
-    return {field.name: field for field in dataclasses.fields(classes[found[1]])}
+def _function(name: str) -> Any:
+    return getattr(importlib.import_module(f"components.{name}.component"), name).python_func
+
+
+def _settings_of(name: str) -> Any:
+    """The settings class that a component's body hands its parameters to; None where it has none."""
+    body = inspect.getsource(_function(name))
+    module = re.search(r"from (textmill[\w.]*) import (\w+) as stage", body)
+    found = re.search(r"stage\.(\w+Settings)\.", body)
+    return (
+        getattr(importlib.import_module(f"{module[1]}.{module[2]}"), found[1]) if module and found else None
+    )
 
 
 # ---------------------------------------------------------------------- settings
@@ -167,20 +182,15 @@ class Group:
 
 def groups() -> dict[str, list[Group]]:
     """Heading -> its tables."""
-    from textmill.checkpoints.pretrained import PullSettings
     from textmill.cluster.connection import ConnectionSettings
-    from textmill.cluster.deploying import DeploySettings
     from textmill.cluster.submit import SubmitSettings
     from textmill.cluster.watch import WatchSettings
-    from textmill.corpora.items import ItemsSettings, ListSettings
-    from textmill.datasets.settings import GroupsSettings, NormalizeSettings, ShardsSettings
+    from textmill.datasets.settings import NormalizeSettings
     from textmill.doctor import DoctorSettings
-    from textmill.generate_groups import GroupSettings, PromptsSettings
     from textmill.ingest import IngestSettings
     from textmill.models.gpt2 import GPT2Config
     from textmill.models.rnn import RNNConfig
     from textmill.models.schedules import RecurrentSchedule, TransformerSchedule
-    from textmill.report import ReportSettings
     from textmill.rules import RULES
     from textmill.serving.settings import ServeSettings
     from textmill.sources.crawl import CrawlSettings
@@ -194,8 +204,7 @@ def groups() -> dict[str, list[Group]]:
 
     polite = "Keys of the description, beside those of [every collector](#every-collector)."
     overrides = "With `--set NAME=VALUE`, or in `overrides`; a preset has its own values (below)."
-    parameters = "Parameters of the component [{0}](components.md#{0})."
-    return {
+    found = {
         "Collecting": [
             Group("ingest", "", IngestSettings, "ingest"),
             Group("every collector", "Keys of a [description](collecting.md).", PoliteSettings),
@@ -204,8 +213,6 @@ def groups() -> dict[str, list[Group]]:
             Group("mediawiki", polite, MediaWikiSettings, without=PoliteSettings),
             Group("mastodon and bluesky", polite, SocialSettings, without=PoliteSettings),
             Group("x", "And those of mastodon and bluesky.", XSettings, without=SocialSettings),
-            Group("list_items", parameters.format("list_items"), ListSettings),
-            Group("take_items", parameters.format("take_items"), ItemsSettings),
         ],
         "Normalizing": [
             Group("normalize", "", NormalizeSettings, "normalize"),
@@ -214,8 +221,6 @@ def groups() -> dict[str, list[Group]]:
                 for name, rule in RULES.items()
                 if rule.parameters
             ),
-            Group("shard_groups", parameters.format("shard_groups"), GroupsSettings),
-            Group("normalize_shards", parameters.format("normalize_shards"), ShardsSettings),
         ],
         "Training": [
             Group("train", "", TrainSettings, "train"),
@@ -223,17 +228,12 @@ def groups() -> dict[str, list[Group]]:
             Group("schedule of char-gru and word-lstm", overrides, RecurrentSchedule),
             Group("sizes of gpt2", overrides, GPT2Config),
             Group("schedule of gpt2", overrides, TransformerSchedule),
-            Group("pull", "Parameters of the component [pull](components.md#pull).", PullSettings),
         ],
         "Writing": [
             Group("generate", "`textmill play` has the same.", GenerateSettings, "generate"),
-            Group("split_prompts", parameters.format("split_prompts"), PromptsSettings),
-            Group("generate_group", "And those of generate.", GroupSettings, without=GenerateSettings),
-            Group("report", parameters.format("report"), ReportSettings),
         ],
         "Serving": [
             Group("serve", "", ServeSettings, "serve"),
-            Group("the component serve", parameters.format("serve"), DeploySettings),
         ],
         "On a cluster": [
             Group("runs", "What every verb that talks to a cluster has.", ConnectionSettings, "submit"),
@@ -242,6 +242,20 @@ def groups() -> dict[str, list[Group]]:
             Group("doctor", "", DoctorSettings, "submit"),
         ],
     }
+    told = {group.cls for tables in found.values() for group in tables}
+    alone = [(name, cls) for names in components().values() for name in names if (cls := _settings_of(name))]
+    text = "Parameters of the component [{0}](components.md#{0})."
+    found["Components that are no command"] = [
+        Group(
+            f"component {name}",
+            text.format(name),
+            cls,
+            without=GenerateSettings if name == "generate_group" else None,
+        )
+        for name, cls in alone
+        if cls not in told
+    ]
+    return found
 
 
 def settings_page() -> str:
