@@ -31,7 +31,7 @@ from textmill.manifest import Manifest
 from textmill.progress import Progress
 from textmill.settings import Settings, setting
 from textmill.writing.generator import Generator, Text
-from textmill.writing.prompts import Prompt, read_prompts
+from textmill.writing.prompts import Prompt, numbered, read_prompts
 from textmill.writing.settings import GenerateSettings
 
 log = logging.getLogger("textmill.generate")
@@ -84,7 +84,7 @@ def split_prompts(prompts: Path, settings: PromptsSettings | None = None) -> lis
     with tempfile.TemporaryDirectory() as scratch:
         source = _brought(settings.source, Path(scratch)) if settings.source else None
         asked = read_prompts(source, settings.prompt)
-    texts = sum(_numbers(asked, GenerateSettings.of(number=settings.number)))
+    texts = _texts_of(asked, GenerateSettings.of(number=settings.number))
     with new_folder(Path(prompts)) as beside:
         lines = (json.dumps({"prompt": p.text, **p.own}, ensure_ascii=False) + "\n" for p in asked)
         write_bytes(beside / FILE, "".join(lines).encode())
@@ -113,9 +113,9 @@ def _brought(source: str, scratch: Path) -> Path:
     return scratch / name
 
 
-def _numbers(prompts: Iterable[Prompt], common: GenerateSettings) -> list[int]:
-    """How many texts each prompt asks for."""
-    return [prompt.settings(common).number for prompt in prompts]
+def _texts_of(prompts: Iterable[Prompt], common: GenerateSettings) -> int:
+    """How many texts the prompts ask for."""
+    return sum(prompt.settings(common).number for prompt in prompts)
 
 
 # ------------------------------------------------------------------ a group
@@ -133,29 +133,25 @@ def generate_group(
     if manifest.kind_of(Path(group)) != "texts":  # an altered group is written again
         check_target(Path(group))
     asked = read_prompts(Path(prompts) / FILE)
-    counts = _numbers(asked, common)
-    if sum(counts) != place.details["texts"]:
+    texts = _texts_of(asked, common)
+    if texts != place.details["texts"]:
         raise InputError(
-            f"the prompts ask for {place.details['texts']:,} texts, these settings for {sum(counts):,}; give both "
+            f"the prompts ask for {place.details['texts']:,} texts, these settings for {texts:,}; give both "
             "steps the same 'number'."
         )
-    numbers = _range(settings.group, sum(counts))
+    numbers = _range(settings.group, texts)
     parents = {
         "checkpoint": manifest.read(Path(checkpoint), "checkpoint").digest,
         "prompts": place.digest,
     }
-    details: dict[str, Any] = {"first": numbers.start, "of": sum(counts)}
+    details: dict[str, Any] = {"first": numbers.start, "of": texts}
     if (kept := _kept(Path(group), common, parents, details, len(numbers))) is not None:
         log.info("%s is there already", settings.group or "all")
         return _measured(kept)
     generator = Generator.open(Path(checkpoint), common.precision)
-    firsts = _firsts(counts)
-    unknown = warn_of_unknown(generator, [p for p, at in zip(asked, firsts, strict=True) if at in numbers])
-    own = [p.settings(common) for p in asked]
-    total = sum(
-        s.length * len(range(max(at, numbers.start), min(at + s.number, numbers.stop)))
-        for s, at in zip(own, firsts, strict=True)
-    )
+    wanted = numbered(asked, common, numbers)
+    unknown = warn_of_unknown(generator, [each.prompt for each in wanted if each.first in numbers])
+    total = sum(each.settings.length * len(each.numbers) for each in wanted)
     began = time.monotonic()
     with Progress("generate", total=total, unit=common.length_unit) as progress:
         written = generator.generate(asked, common, progress, numbers)
@@ -164,15 +160,6 @@ def generate_group(
     details |= {"engine": generator.decoder.describe(), "seconds": round(seconds, 3)}
     save_texts(Path(group), written, summary, common, parents, details)
     return _measured(manifest.read(Path(group), "texts"))
-
-
-def _firsts(counts: Sequence[int]) -> list[int]:
-    """The number of each prompt's first text."""
-    found, at = [], 0
-    for count in counts:
-        found.append(at)
-        at += count
-    return found
 
 
 def _range(group: str, texts: int) -> range:

@@ -9,7 +9,15 @@ import pytest
 from tests.generating import CHARACTERS, MARKUP, MERGES
 from textmill.errors import InputError
 from textmill.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
-from textmill.writing.prompts import Prompt, end_marks, prompt_ids, read_prompts, start_ids, unknown_in
+from textmill.writing.prompts import (
+    Prompt,
+    end_marks,
+    numbered,
+    prompt_ids,
+    read_prompts,
+    start_ids,
+    unknown_in,
+)
 from textmill.writing.settings import GenerateSettings
 
 
@@ -55,6 +63,20 @@ def test_a_bad_prompts_file_is_one_line(tmp_path: Path, name: str, content: byte
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=said):
         read_prompts(tmp_path / name)
+
+
+def test_the_texts_of_all_prompts_are_numbered_through() -> None:
+    asked, common = [Prompt("a"), Prompt("b", {"number": 3}), Prompt("c")], GenerateSettings.of(number=2)
+    assert [(each.first, each.numbers) for each in numbered(asked, common)] == [
+        (0, range(2)),
+        (2, range(2, 5)),
+        (5, range(5, 7)),
+    ]
+    some = numbered(asked, common, range(1, 4))
+    assert [list(each.numbers) for each in some] == [[1], [2, 3], []]
+    assert [each.settings.number for each in some] == [2, 3, 2]
+    assert not any(list(each.numbers) for each in numbered(asked, common, range(0)))
+    assert numbered([], common) == []
 
 
 def test_what_is_fed_before_a_text() -> None:

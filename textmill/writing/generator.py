@@ -27,7 +27,7 @@ from textmill.errors import InputError
 from textmill.postprocess import Finish, finished
 from textmill.progress import Progress
 from textmill.writing.drafts import Draft, others
-from textmill.writing.prompts import Ids, Prompt, as_learned, prompt_ids, start_ids, unknown_in
+from textmill.writing.prompts import Ids, Prompt, as_learned, numbered, prompt_ids, start_ids, unknown_in
 from textmill.writing.settings import GenerateSettings
 from textmill.writing.shown import Shown, to_script
 from textmill.writing.slots import Slots
@@ -160,15 +160,9 @@ class Generator:
         `numbers`: only those of them; a text is the same whatever others are written.
         """
         settings = settings or GenerateSettings()
-        drafts: list[Draft] = []
-        first = 0
-        for prompt in [settings.prompt] if prompts is None else prompts:
-            asked = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
-            own = asked.settings(settings)
-            wanted = range(first, first := first + own.number)
-            if numbers is not None:
-                wanted = range(max(wanted.start, numbers.start), min(wanted.stop, numbers.stop))
-            drafts += [self.draft(i, asked.text, own) for i in wanted]
+        given = [settings.prompt] if prompts is None else prompts
+        asked = numbered([p if isinstance(p, Prompt) else Prompt(p) for p in given], settings, numbers)
+        drafts = [self.draft(i, each.prompt.text, each.settings) for each in asked for i in each.numbers]
         self._say_cut(drafts)
         for draft in self._write(drafts, settings.batch_size, progress):
             log.debug("text %d: %s", draft.index, draft.finish_reason)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,26 @@ class Prompt:
     def settings(self, common: GenerateSettings) -> GenerateSettings:
         """The settings of its texts. Raises SettingsError."""
         return common.replace(**self.own) if self.own else common
+
+
+class Asked(NamedTuple):
+    """What is asked for with a prompt."""
+
+    prompt: Prompt
+    settings: GenerateSettings
+    first: int  # number of its first text
+    numbers: range  # of its texts that are wanted
+
+
+def numbered(prompts: Sequence[Prompt], common: GenerateSettings, only: range | None = None) -> list[Asked]:
+    """The texts of all prompts, numbered through; `only`: those of them that are wanted (None: all)."""
+    own = [prompt.settings(common) for prompt in prompts]
+    *firsts, end = accumulate((settings.number for settings in own), initial=0)
+    only = range(end) if only is None else only
+    return [
+        Asked(prompt, settings, at, range(max(at, only.start), min(at + settings.number, only.stop)))
+        for prompt, settings, at in zip(prompts, own, firsts, strict=True)
+    ]
 
 
 def read_prompts(prompts: Path | Sequence[str | Prompt] | None, default: str = "") -> list[Prompt]:
