@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -71,7 +73,9 @@ def test_a_damaged_checkpoint_is_refused_with_one_line(saved: Path, tmp_path: Pa
     assert str(folder) in str(caught.value)
 
 
-def test_the_newest_whole_state_is_found_and_old_ones_are_pruned(tmp_path: Path) -> None:
+def test_the_newest_whole_state_is_found_and_old_ones_are_pruned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for step in (3, 6, 9):
         layout.save_state(tmp_path, state(step), keep=2)
     assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["step-00000006", "step-00000009"]
@@ -81,11 +85,54 @@ def test_the_newest_whole_state_is_found_and_old_ones_are_pruned(tmp_path: Path)
     assert found is not None
     assert found.step == 6
     assert found.weights["a"][0, 0] == 6
+    assert found.facts == {"step": 6, "best": {}}
+    assert "passing over a damaged state" in caplog.text
+    assert "step-00000009" in caplog.text
     assert not list((tmp_path / "state").glob(".*"))
 
 
 def test_no_state_is_no_error(tmp_path: Path) -> None:
     assert layout.latest_state(tmp_path / "nowhere") is None
+
+
+def test_a_snapshot_links_what_is_replaced_and_copies_what_grows(saved: Path, tmp_path: Path) -> None:
+    run, held = tmp_path / "run", tmp_path / "held"
+    shutil.copytree(saved, run)
+    for step in (3, 6):
+        layout.save_state(run, state(step), keep=2)
+    (run / "metrics.jsonl").write_text("{}\n")
+    (run / ".metrics.1.part").write_text("")
+    entries = layout.snapshot(run, 6, held)
+    found = {p.relative_to(held).as_posix() for p in held.rglob("*") if p.is_file()}
+    assert found == set(entries)
+    there = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
+    assert there - found == {
+        ".metrics.1.part",
+        *(name for name in there if name.startswith("state/step-00000003/")),
+    }
+    linked = {name for name in found if (held / name).stat().st_ino == (run / name).stat().st_ino}
+    assert found - linked == {"metrics.jsonl"}
+    unnamed = {name for name, entry in entries.items() if entry is None}
+    assert unnamed == {"manifest.json", "metrics.jsonl", "state/step-00000006/manifest.json"}
+    sizes = {name: (run / name).stat().st_size for name in found - unnamed}
+    assert {name: entry["size"] for name, entry in entries.items() if entry is not None} == sizes
+
+
+def test_a_snapshot_is_copied_where_nothing_can_be_linked(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        def link(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "link", link)
+
+    refuse(errno.EOPNOTSUPP)
+    layout.snapshot(saved, 10, tmp_path / "held")
+    assert (tmp_path / "held" / "config.json").read_bytes() == (saved / "config.json").read_bytes()
+    refuse(errno.ENOSPC)
+    with pytest.raises(OSError, match="space"):
+        layout.snapshot(saved, 10, tmp_path / "full")
 
 
 def test_metrics_cut_short_by_a_kill_are_read_up_to_there(tmp_path: Path) -> None:

@@ -33,6 +33,14 @@ def test_a_key_permutes_any_range(size: int) -> None:
         assert len(orders) == 20, "another key gives another order"
 
 
+def test_a_permutation_is_the_same_in_every_version_of_this_program() -> None:
+    """Literals: an interrupted run must go on with the rows that it has not met."""
+    assert [permuted(i, 3, 8) for i in range(3)] == [1, 2, 0]
+    assert [permuted(i, 5, 7) for i in range(5)] == [0, 1, 4, 2, 3]
+    order = [10, 4, 11, 5, 9, 3, 8, 13, 6, 16, 0, 15, 12, 1, 14, 7, 2]
+    assert [permuted(i, 17, 7) for i in range(17)] == order
+
+
 @pytest.mark.parametrize(("tokens", "num_steps"), [(100, 7), (100, 10), (23, 22), (2, 1), (10, 3)])
 def test_a_ring_predicts_every_token_once_an_epoch_from_the_token_before(tokens: int, num_steps: int) -> None:
     rows = RingRows(np.arange(tokens, dtype=np.uint16), num_steps, seed=3)
@@ -51,6 +59,9 @@ def test_steps_go_over_epochs_without_a_gap() -> None:
     assert set(seen.values()) == {6}
     assert windows.tokens_at(15) == 300
     assert [windows.tokens_at(step) for step in (0, 1)] == [0, 20]
+    assert [windows.starts(step).tolist() for step in (2, 3)] == [[35, 15, 12, 42], [2, 27, 17, 22]], (
+        "the first epoch ends within step 2; the next one is cut at other places and has another order"
+    )
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
