@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,12 +94,15 @@ def test_the_backend_follows_from_the_device(
 def test_jax_is_asked_where_the_system_shows_a_device(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(devices, "jax_platform", lambda: pytest.fail("there is nothing to ask for"))
+    monkeypatch.setattr(devices, "jax", lambda: pytest.fail("there is nothing to ask for"))
     (tmp_path / "nvidiactl").touch()
+    assert devices.jax_platform(tmp_path) == "cpu"
     assert not devices.sees_accelerator(tmp_path)
     (tmp_path / "nvidia0").touch()
     for platform, seen in (("gpu", True), ("cpu", False)):
-        monkeypatch.setattr(devices, "jax_platform", lambda platform=platform: platform)
+        fake = SimpleNamespace(default_backend=lambda platform=platform: platform)
+        monkeypatch.setattr(devices, "jax", lambda fake=fake: fake)
+        assert devices.jax_platform(tmp_path) == platform
         assert devices.sees_accelerator(tmp_path) is seen
 
 

@@ -68,18 +68,20 @@ def jax() -> Any:
     return jax
 
 
-def jax_platform() -> str:
-    """Where JAX computes: "cpu", "gpu" or "tpu"."""
-    return str(jax().default_backend())
-
-
 # What Linux shows of NVIDIA's, AMD's and Google's devices, and of a GPU under Windows.
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "accel*", "vfio", "dxg")
 
 
+def jax_platform(folder: Path = Path("/dev")) -> str:
+    """Where JAX computes: "cpu", "gpu" or "tpu". JAX takes a second to load: only where the system shows a device."""
+    if not any(next(folder.glob(name), None) for name in ACCELERATORS):
+        return "cpu"
+    return str(jax().default_backend())
+
+
 def sees_accelerator(folder: Path = Path("/dev")) -> bool:
-    """Whether JAX computes on a GPU or TPU here. Where the system shows none JAX is not loaded: it takes a second."""
-    return any(next(folder.glob(name), None) for name in ACCELERATORS) and jax_platform() != "cpu"
+    """Whether JAX computes on a GPU or TPU here."""
+    return jax_platform(folder) != "cpu"
 
 
 def choose_backend(wanted: str, there: Collection[str], model: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests import generating
-from tests.generating import CHARACTERS, FollowedDecoder, recurrent, transformer
+from tests.generating import CHARACTERS, FollowedDecoder, recurrent, save, transformer
 from textmill.errors import InputError
 from textmill.models import gpt2
 from textmill.models.sample import uniforms
@@ -426,3 +426,15 @@ def test_memory_is_flat_over_any_number_of_calls(name: str, request: pytest.Fixt
         if grown[-1][0] < 2e6 and grown[-1][1] < 500:
             return
     pytest.fail(f"bytes and objects more after each round of calls: {grown}")
+
+
+def test_an_opened_model_s_weights_are_held_once(tmp_path: Path) -> None:
+    """As the decoder laid them out; beside that only their number is known."""
+    tokenizer = CharTokenizer.train([CHARACTERS])
+    config, weights = recurrent(tokenizer)
+    fresh = Generator(config, weights, tokenizer, precision="float32")
+    opened = Generator.open(save(tmp_path / "checkpoint", fresh, weights), "float32")
+    assert opened.model is not None
+    assert opened.model.weights == {}
+    assert opened.model.parameters == sum(weight.size for weight in weights.values())
+    assert opened.generate(["a"], settings(length=20)) == fresh.generate(["a"], settings(length=20))

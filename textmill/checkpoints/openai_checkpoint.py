@@ -7,8 +7,9 @@
     model-500.meta          the variables' graph, for TensorFlow 1 programs; never read here
 
 OpenAI's own prefix is model.ckpt, gpt-2-simple's model-<step>. Variables are "model/" + our names
-(textmill/models/gpt2.py); matrices of the blocks are [1, in, out] there and [in, out] here. Reading runs no graph and
-unpickles nothing; names, shapes, types and sizes are checked against hparams.json before a tensor is read.
+(textmill/models/gpt2.py); matrices of the blocks are [1, in, out] there and [in, out] here. Reading needs no
+TensorFlow (tensor_bundle.py) and unpickles nothing; names, shapes, types and sizes are checked against hparams.json
+before a tensor is read. Writing is TensorFlow's.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from textmill import devices
+from textmill.checkpoints.tensor_bundle import Bundle, Damaged
 from textmill.errors import FolderError, SettingsError
 from textmill.files import sync_file, sync_folder, write_bytes, write_json, writing_failed
 from textmill.models.gpt2 import Array, Arrays, GPT2Config, parameter_shapes
@@ -39,7 +40,6 @@ NAMES = {
     "n_head": "num_heads",
     "n_layer": "num_layers",
 }
-ODD_TYPES = ("string", "resource", "variant")  # of no fixed size
 LARGEST_TEXT = 1 << 20  # bytes of hparams.json or `checkpoint`; real ones have some hundred
 
 
@@ -110,14 +110,13 @@ def read_model(folder: Path, step: int | None = None) -> tuple[GPT2Config, Array
     folder = Path(folder)
     config = read_config(folder)
     prefix, step = find_model(folder) if step is None else (f"model-{step}", step)
-    reader = _check(folder, prefix, config)
+    bundle = _check(folder, prefix, config)
     weights: Arrays = {}
     for name, shape in parameter_shapes(config).items():
         try:
-            value = reader.get_tensor(f"model/{name}")
-        except Exception as error:  # TensorFlow's errors, and ValueError or RuntimeError, by version
+            weights[name] = bundle.read(f"model/{name}").reshape(shape)
+        except (Damaged, OSError) as error:
             raise _damaged(folder, prefix, error) from error
-        weights[name] = value.reshape(shape)
     return config, weights, step
 
 
@@ -209,32 +208,31 @@ def _theirs(name: str, value: Array) -> Array:
     return value[None] if name.endswith("/w") else value
 
 
-def _check(folder: Path, prefix: str, config: GPT2Config) -> Any:
-    """TensorFlow's reader of the model, when what its index lists is the GPT-2 of `config` and its data is whole."""
-    reader = _open(folder, prefix)
-    there: dict[str, list[int]] = reader.get_variable_to_shape_map()
-    types = reader.get_variable_to_dtype_map()
+def _check(folder: Path, prefix: str, config: GPT2Config) -> Bundle:
+    """The model's tensors, when what their index lists is the GPT-2 of `config` and its data is whole."""
+    bundle = _open(folder, prefix)
     where = f"{folder / prefix}.index"
     other = f"{folder / HPARAMS} says otherwise: files of different models were mixed"
     for name, shape in parameter_shapes(config).items():
         variable = f"model/{name}"
-        if variable not in there:
+        entry = bundle.entries.get(variable)
+        if entry is None:
             raise FolderError(f"{where} lacks the variable {variable} (or is no GPT-2); {other}.")
         wanted = [1, *shape] if name.endswith("/w") else list(shape)
-        if there[variable] != wanted:
-            raise FolderError(f"{where}: {variable} has the shape {there[variable]}, not {wanted}; {other}.")
-        if types[variable].name != "float32":
+        if list(entry.shape) != wanted:
             raise FolderError(
-                f"{where}: {variable} is {types[variable].name}; only float32 checkpoints can be read."
+                f"{where}: {variable} has the shape {list(entry.shape)}, not {wanted}; {other}."
             )
-    for name in there:
+        if entry.type != "float32":
+            raise FolderError(f"{where}: {variable} is {entry.type}; only float32 checkpoints can be read.")
+    for name in bundle.entries:
         block = re.match(r"model/h(\d+)/", name)
         if block and int(block[1]) >= config.num_layers:
             raise FolderError(
                 f"{where} has the variable {name}, of more than {config.num_layers} blocks; {other}."
             )
-    _check_sizes(folder, prefix, _listed_bytes(reader, where))
-    return reader
+    _check_sizes(folder, prefix, _listed_bytes(bundle, where))
+    return bundle
 
 
 def data_size(folder: Path) -> int:
@@ -244,11 +242,11 @@ def data_size(folder: Path) -> int:
     return _listed_bytes(_open(folder, prefix), f"{folder / prefix}.index")
 
 
-def _listed_bytes(reader: Any, where: str) -> int:
-    shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    if odd := next((n for n, kind in types.items() if not kind.size or kind.name in ODD_TYPES), None):
-        raise FolderError(f"{where}: {odd} is {types[odd].name}; a GPT-2's variables are numbers.")
-    return sum(types[name].size * int(np.prod(shape, dtype=object)) for name, shape in shapes.items())
+def _listed_bytes(bundle: Bundle, where: str) -> int:
+    entries = bundle.entries
+    if odd := next((name for name, entry in entries.items() if not entry.item_size), None):
+        raise FolderError(f"{where}: {odd} is {entries[odd].type}; a GPT-2's variables are numbers.")
+    return sum(entry.item_size * int(np.prod(entry.shape, dtype=object)) for entry in entries.values())
 
 
 def _check_sizes(folder: Path, prefix: str, wanted: int) -> None:
@@ -264,19 +262,17 @@ def _check_sizes(folder: Path, prefix: str, wanted: int) -> None:
         )
 
 
-def _open(folder: Path, prefix: str) -> Any:
-    tf = devices.tensorflow()
+def _open(folder: Path, prefix: str) -> Bundle:
     try:
-        return tf.train.load_checkpoint(str((folder / prefix).absolute()))
-    except Exception as error:  # as above
+        return Bundle.open(folder / prefix)
+    except (Damaged, OSError) as error:
         raise _damaged(folder, prefix, error) from error
 
 
 def _damaged(folder: Path, prefix: str, error: Exception) -> FolderError:
-    reason = (str(getattr(error, "message", "") or error) or type(error).__name__).splitlines()[0].rstrip(".")
-    reason = re.sub(r"\s*\[Op:.*", "", reason)
+    reason = getattr(error, "strerror", None) or str(error)
     return FolderError(
-        f"{folder / prefix} is damaged, or its files are of different models ({reason[:160]}); copy it anew."
+        f"{folder / prefix} is damaged, or its files are of different models ({reason}); copy it anew."
     )
 
 

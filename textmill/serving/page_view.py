@@ -165,8 +165,7 @@ class Page:
         model = generator.model
         if model is None:
             return "It goes on from what you write."
-        size = sum(int(weight.size) for weight in model.weights.values())
-        return f"{model.name}, {_rounded(size)} parameters. It goes on from what you write."
+        return f"{model.name}, {_rounded(model.parameters)} parameters. It goes on from what you write."
 
 
 def set_text(text: str, kind: str) -> Markup:

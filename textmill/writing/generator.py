@@ -144,6 +144,7 @@ class Generator:
                 model.config, model.weights, model.tokenizer, render=model.render, precision=precision
             )
             _opened[key].model = model
+        model.weights.clear()  # the decoder has its own, laid out as it needs them
         return _opened[key]
 
     # ------------------------------------------------------------------ what it does
