@@ -75,13 +75,16 @@ def test_each_part_keeps_its_contract(name: str, package: Path) -> None:
 def test_a_text_goes_through_all_of_them_by_the_commands_of_the_document(package: Path) -> None:
     commands = re.findall(r"^    textmill (.*)$", DOCUMENT, flags=re.MULTILINE)
     for command in (each for each in commands if not each.startswith("run ")):
-        run(package, "-m", "textmill.cli", *command.split())
+        run(package, "-m", "textmill.cli", *command.replace("/path/to", str(package)).split())
     cleaned = (
         zstandard.ZstdDecompressor()
         .stream_reader((package / "dataset/train/text.jsonl.zst").read_bytes())
         .read()
     )
     assert all('"Who\'s there?"' in json.loads(line)["text"] for line in cleaned.decode().splitlines())
+    with sqlite3.connect(package / "kept.db") as database:
+        published = {name for (name,) in database.execute("SELECT name FROM objects")}
+    assert any(name.startswith("run/") and name.endswith(".safetensors") for name in published), published
     assert len((package / "texts" / "texts.jsonl").read_text("utf-8").splitlines()) == 2
 
 
