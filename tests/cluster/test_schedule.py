@@ -63,14 +63,14 @@ def test_a_look_starts_a_run_when_the_source_changed_and_else_none(
             set_parameters(container, pipelines, f"s3://{bucket.name}/{source}/")
     ours.apply({"apiVersion": "v1", "kind": "List", "items": made})
     try:
-        assert "changed" not in look(pipelines, "first")
+        assert "/ is new; starting quickstart" in look(pipelines, "first")
         [run] = pipelines.of_experiment(volume)
-        assert "running" in look(pipelines, "second")
+        assert "/: running" in look(pipelines, "second")
         pipelines.succeeds(run)
-        assert "unchanged" in look(pipelines, "third")
+        assert "/: unchanged" in look(pipelines, "third")
         assert pipelines.of_experiment(volume) == [run]
         bucket.put_object(Key=f"{source}/two.txt", Body=b"JO: More flour.\nALMA: At once.\n" * 50)
-        assert "changed; starting quickstart" in look(pipelines, "fourth")
+        assert "/ changed; starting quickstart" in look(pipelines, "fourth")
         [other] = set(pipelines.of_experiment(volume)) - {run}
         pipelines.pod_of(other, "ingest")  # not from the cache, which knows the source by its address
         pipelines.client.terminate_run(other)
@@ -125,7 +125,8 @@ def test_by_the_clock_one_run_at_a_time(pipelines: Pipelines) -> None:
         given = pipelines.client.get_run(first).runtime_config.parameters
         assert given["preset"] == "tiny"
     finally:
-        pipelines.client.delete_recurring_run(made.identity)
+        pipelines.client.disable_recurring_run(made.identity)
         for run in pipelines.of_experiment(experiment):
             if pipelines.run(run).state not in ENDED:
                 pipelines.client.terminate_run(run)
+        pipelines.client.delete_recurring_run(made.identity)  # takes its runs' workflows with it
