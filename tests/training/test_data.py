@@ -68,7 +68,7 @@ def test_a_preset_shrunk_to_a_tiny_text_has_ten_steps_an_epoch(tokens: int, carr
 def test_a_tiny_texts_batch_is_no_smaller_than_it_has_to_be() -> None:
     assert largest_batch(21, 100, 30, "roll") == (1, 2)
     assert largest_batch(331, 100, 30, "roll") == (1, 30)
-    assert largest_batch(621, 100, 30, "roll") == (2, 30)
+    assert [largest_batch(tokens, 100, 30, "roll") for tokens in (620, 621)] == [(1, 30), (2, 30)]
     assert largest_batch(3000, 100, 30, "epoch") == (9, 30)
 
 
@@ -102,6 +102,11 @@ def test_evaluation_has_the_whole_rows_together_and_the_rest_by_itself(
 ) -> None:
     found = [block.shape for block in evaluation_rows(np.zeros(tokens, np.uint16), 10, most_rows=3)]
     assert found == shapes
+
+
+@pytest.mark.parametrize("tokens", [0, 1])
+def test_a_text_without_a_second_token_has_nothing_to_evaluate(tokens: int) -> None:
+    assert list(evaluation_rows(np.zeros(tokens, np.uint16), 1)) == []
 
 
 def test_a_batch_is_copied_out_of_the_text() -> None:
