@@ -86,6 +86,10 @@ class Pipelines:
                 f"run {run_id} is {found.state} after {seconds:.0f} s: {found.tasks}"
             )
             time.sleep(3)
+        behind = time.monotonic() + 60  # the list of tasks may be a moment behind the run itself
+        while any(task.state == "RUNNING" for task in found.tasks) and time.monotonic() < behind:
+            time.sleep(3)
+            found = self.run(run_id)
         return found
 
     def run(self, run_id: str) -> Run:
