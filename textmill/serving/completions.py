@@ -15,9 +15,10 @@ from textmill.serving import parameters
 from textmill.serving.answers import Problem, answer, to_json
 from textmill.serving.bodies import read_json
 from textmill.serving.inbox import EventStream
-from textmill.serving.orders import Piece, Token
+from textmill.serving.orders import Piece
 from textmill.serving.parameters import BadRequest
 from textmill.serving.service import Asked, Ordered, Service, Written
+from textmill.serving.token_log import Token
 
 DONE = b"[DONE]"
 # With log probabilities a text is given as the model writes it: what is finished has no tokens of its own.

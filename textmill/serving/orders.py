@@ -6,28 +6,13 @@ Plain data between two threads. Knows nothing of HTTP and of models.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from textmill.serving.token_log import Token, TokenLog
 from textmill.writing.drafts import Draft
 from textmill.writing.generator import Text
 from textmill.writing.shown import Shown
-
-if TYPE_CHECKING:
-    from textmill.serving.token_log import TokenLog
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token of a text: the text it adds (empty while a character is not whole), its log probability in nats (None:
-    not known, as of a text's first token) and where in the text it begins. `likeliest`: what could have come in its
-    place, with the log probabilities, where that was asked for and is known; the token itself is among them."""
-
-    text: str
-    log_probability: float | None
-    offset: int
-    likeliest: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

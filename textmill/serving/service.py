@@ -18,9 +18,10 @@ from textmill.errors import SettingsError
 from textmill.serving.answers import Problem
 from textmill.serving.engine import Busy, Closed, Engine
 from textmill.serving.inbox import Inbox
-from textmill.serving.orders import Done, Failed, Order, Piece, Token
+from textmill.serving.orders import Done, Failed, Order, Piece
 from textmill.serving.parameters import BadRequest
 from textmill.serving.settings import ServeSettings
+from textmill.serving.token_log import Token
 from textmill.writing.drafts import Draft
 from textmill.writing.generator import Text
 from textmill.writing.settings import GenerateSettings

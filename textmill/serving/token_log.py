@@ -6,9 +6,8 @@ Knows tokenizers; knows nothing of HTTP.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from textmill.serving.orders import Token
 from textmill.tokenizers import Tokenizer
 from textmill.tokenizers.bpe import END, BPETokenizer
 from textmill.tokenizers.char import REPLACEMENT
@@ -16,6 +15,18 @@ from textmill.writing.drafts import CONTEXT, Kept
 from textmill.writing.prompts import Ids, start_ids
 
 Others = Sequence[tuple[int, float]]  # ids and log probabilities of the likeliest tokens, best first
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A token of a text: the text it adds (empty while a character is not whole), its log probability in nats (None:
+    not known, as of a text's first token) and where in the text it begins. `likeliest`: what could have come in its
+    place, with the log probabilities, where that was asked for and is known; the token itself is among them."""
+
+    text: str
+    log_probability: float | None
+    offset: int
+    likeliest: Mapping[str, float] | None = None
 
 
 class TokenLog:
