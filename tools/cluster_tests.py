@@ -112,7 +112,8 @@ def tests(arguments: Sequence[str]) -> int:
         say(
             "SKIPPED: what needs Kubeflow Pipelines: set KFP_BIN to a folder of its programs, or KFP_ENDPOINT."
         )
-    chosen = arguments if any(not a.startswith("-") for a in arguments) else ["tests/cluster", *arguments]
+    everything = ["tests/cluster", "tests/stores", *arguments]
+    chosen = arguments if any(not a.startswith("-") for a in arguments) else everything
     done = call(sys.executable, "-m", "pytest", "-m", "cluster", "-rs", "-v", *chosen, check=False)
     return 0 if done == 5 else done  # pytest's 5: nothing of what was asked for is there
 

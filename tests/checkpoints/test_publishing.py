@@ -63,6 +63,15 @@ class Recording(Store):
         self._check(f"swing {name}")
         return self.store.write_if_unchanged(name, data, version)
 
+    def version(self, name: str) -> str:
+        self._check(f"look at {name}")
+        return self.store.version(name)
+
+    def write_file_if_unchanged(self, name: str, path: Path, version: str) -> None:
+        self._check(f"write {name}")
+        self.store.write_file_if_unchanged(name, path, version)
+        self.written.append(name)
+
 
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
@@ -202,6 +211,30 @@ def test_a_finished_run_that_goes_on_leaves_no_old_file(store: Recording, tmp_pa
     there = {name for name, _ in store.list()}
     assert not [name for name in there if "00000010" in name or "00000015" in name]
     assert {name for name, _ in store.list()} == needed(store)
+
+
+def test_a_kill_while_a_finished_run_that_went_on_ends_again_leaves_a_whole_step(
+    store: Recording, tmp_path: Path
+) -> None:
+    """The finished run's files are replaced where they are, while the pointer still names them."""
+    with new(tmp_path / "c", store) as publisher:
+        save(tmp_path / "c", 10)
+        assert publisher.finish(10)
+    with new(tmp_path / "c", store) as publisher:
+        save(tmp_path / "c", 15)
+        replaced = threading.Event()
+
+        def failing(what: str) -> Exception | None:
+            if what == "write metrics.jsonl":
+                replaced.set()
+            return StoreError("killed") if replaced.is_set() and what != "write metrics.jsonl" else None
+
+        store.failing = failing
+        publisher._put(15, last=True)
+        wait_for(lambda: replaced.is_set() and store.written[-1] == "metrics.jsonl")
+    store.failing = lambda what: None
+    with new(tmp_path / "other", store):
+        assert layout.newest_step(tmp_path / "other") == 15
 
 
 def test_a_later_step_of_the_folder_is_not_overwritten(store: Recording, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""All that tests/checkpoints/test_publishing.py asks of publishing, on the S3 server that AWS_ENDPOINT_URL names."""
+"""What tests/checkpoints asks of publishing and of stale processes, on the S3 server that AWS_ENDPOINT_URL names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 from tests.checkpoints.test_publishing import *  # noqa: F403
 from tests.checkpoints.test_publishing import _quick
+from tests.checkpoints.test_stale_process import test_a_process_that_was_taken_for_lost_changes_nothing
 from textmill.stores import open_store
 
-__all__ = ["_quick"]
+__all__ = ["_quick", "test_a_process_that_was_taken_for_lost_changes_nothing"]
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ import pytest
 
 from textmill import stores
 from textmill.errors import InputError
+from textmill.files import sha256_of
 from textmill.stores import Changed, Missing, Store, download, open_store, read_bytes
 
 
 class StoreContract:
-    atomic = True  # the stand-in itself looks and writes as one act
+    parts_on_condition = True  # the stand-in knows conditions of what goes up in parts
 
     @pytest.fixture
     def store(self, uri: str) -> Store:
@@ -122,6 +123,33 @@ class StoreContract:
             store.write_if_unchanged("pointer", b"two", version)
         with pytest.raises(Missing):
             store.read("pointer")
+
+    @pytest.mark.parametrize("size", [5, 11 << 20])
+    def test_a_file_is_swapped_like_bytes(
+        self, size: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("s3", "gcs"):
+            monkeypatch.setattr(f"textmill.stores.{module}.PART", 5 << 20)
+        for letter in "abcd":
+            (tmp_path / letter).write_bytes(letter.encode() * size)
+        assert store.version("folder/a") == ""
+        store.write_file_if_unchanged("folder/a", tmp_path / "a", "")
+        first = store.version("folder/a")
+        assert first == store.read("folder/a").version
+        store.write_file_if_unchanged("folder/a", tmp_path / "b", first)
+        second = store.version("folder/a")
+        assert second != first
+        if size > 5 << 20 and not self.parts_on_condition:
+            return
+        for stale in ("", first):
+            with pytest.raises(Changed):
+                store.write_file_if_unchanged("folder/a", tmp_path / "c", stale)
+        assert store.version("folder/a") == second
+        assert download(store, "folder/a", tmp_path / "back") == sha256_of(tmp_path / "b")
+        store.delete("folder/a")
+        with pytest.raises(Changed):
+            store.write_file_if_unchanged("folder/a", tmp_path / "d", second)
+        assert store.version("folder/a") == ""
 
     def test_of_many_that_swap_at_once_one_wins_each_round(self, store: Store, uri: str) -> None:
         store.write_if_unchanged("pointer", b"0", "")

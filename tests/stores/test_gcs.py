@@ -1,10 +1,7 @@
-"""Google Cloud Storage: the real library against a loopback stand-in; against fake-gcs-server where one is given."""
+"""Google Cloud Storage: the real library against a loopback stand-in, and against the server that is given."""
 
 from __future__ import annotations
 
-import os
-import urllib.request
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 
 from tests.contracts.store_contract import StoreContract
 from tests.stores.fake_gcs import serving
+from tests.stores.given_gcs import new_bucket
 from textmill.stores import Refused, StoreError, open_store, read_bytes
 
 
@@ -29,23 +27,22 @@ class TestGCS(StoreContract):
 
 
 @pytest.mark.cluster
-class TestFakeGCSServer(StoreContract):
-    """TEXTMILL_TEST_GCS=http://host:port of a running fake-gcs-server."""
+class TestGivenGCS(StoreContract):
+    """The server that STORAGE_EMULATOR_HOST names: Google's storage-testbench, fake-gcs-server."""
 
     @pytest.fixture
-    def uri(self, monkeypatch: pytest.MonkeyPatch) -> str:
-        address = os.environ.get("TEXTMILL_TEST_GCS")
-        if not address:
-            pytest.skip("TEXTMILL_TEST_GCS names no fake-gcs-server")
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-        bucket = f"test-{uuid.uuid4().hex}"
-        asked = urllib.request.Request(
-            f"{address}/storage/v1/b?project=none",
-            data=b'{"name": "%s"}' % bucket.encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        urllib.request.urlopen(asked).close()
-        return f"gs://{bucket}/runs"
+    def uri(self) -> str:
+        return f"gs://{new_bucket()}/runs"
+
+
+@pytest.mark.cluster
+def test_a_bucket_that_is_not_there_is_refused_by_the_given_server() -> None:
+    new_bucket()
+    store = open_store("gs://textmill-no-such-bucket/x")
+    with pytest.raises(Refused, match="there is no such bucket"):
+        store.write("a", b"1")
+    with pytest.raises(Refused, match="there is no such bucket"):
+        list(store.list())
 
 
 def test_a_server_that_fails_twice_is_asked_again(server: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -46,3 +47,14 @@ def test_folders_that_hold_nothing_any_more_go_too(tmp_path: Path) -> None:
     store.write("a/b/c", b"1")
     store.delete("a/b/c")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_never_given_back_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textmill.stores.local.PATIENCE", 0.1)
+    store = open_store(str(tmp_path))
+    with open(tmp_path / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="is held by a process that stands still"):
+            store.write_if_unchanged("pointer", b"1", "")
+    assert store.write_if_unchanged("pointer", b"1", "")
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["pointer"]

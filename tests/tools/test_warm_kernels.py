@@ -32,6 +32,7 @@ def kernels(place: Path) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute of compiling where nothing else runs
 def test_nothing_is_compiled_that_was_not_there(tmp_path: Path) -> None:
     brought, own = tmp_path / "brought", tmp_path / "own"
     tool = [sys.executable, str(ROOT / "tools" / "warm_kernels.py"), str(brought)]

@@ -126,7 +126,7 @@ class Publisher:
             if not self._changed.wait_for(self._is_done, 2.0):
                 log.info("waiting up to %.0f s for the last publish to %s", AT_END, self.store.label)
                 self._changed.wait_for(self._is_done, AT_END - 2.0)
-            if not self._last_done:
+            if not self._is_done():
                 log.warning(
                     "the last publish to %s is not done after %.0f s: what stands there is an earlier step",
                     self.store.label,

@@ -24,6 +24,7 @@ from textmill.stores import Changed, Missing, Refused, Store, StoreError, read_b
 
 log = logging.getLogger("textmill.publishing")
 
+PLACES = 3  # tries to write an object that changes while it is written
 LARGE = 8 << 20  # bytes: before so large an upload the turn is looked at once more
 
 
@@ -81,9 +82,14 @@ class Turn:
         """Send what the store does not have of the files in `folder`, and point to them; return the bytes sent.
 
         `held` maps their paths to size and SHA-256 where these are known. The last publish of a run has each file at
-        its own path, and leaves no other step.
+        its own path, and leaves no other step. Where all that is there are an earlier run's files at these paths, the
+        step is first sent like any other: a kill halfway would leave nothing whole.
         """
-        files, sent = self._upload(folder, held, last)
+        sent = 0
+        if last and self._lies_open():
+            sent = self.publish(step, folder, held, last=False)
+        files, more = self._upload(folder, held, last)
+        sent += more
         name = f"{layout.FOLDER}/{self._name}/step-{step:08d}.json"
         data = layout.encoded_step(step, files)
         self.store.write(name, data)
@@ -146,7 +152,7 @@ class Turn:
             sha256 = known["sha256"] if known and known["size"] == size else sha256_of(source)
             key = (path if last else "", sha256, size)
             if key not in there:
-                if last or size > LARGE:
+                if size > LARGE:
                     self._check()
                 there[key] = self._send(source, path, sha256, size, last)
                 sent += size
@@ -159,12 +165,35 @@ class Turn:
             name = f"{layout.FOLDER}/{self._name}/{sha256[:16]}-{path.rpartition('/')[2]}"
             self._uploaded[(sha256, size)] = name
         try:
-            self.store.write(name, source)
+            if last:
+                self._put_in_place(name, source)
+            else:
+                self.store.write(name, source)
         except BaseException:
             self._uploaded.pop((sha256, size), None)
             raise
         self._there.add(name)
         return name
+
+    def _put_in_place(self, name: str, source: Path) -> None:
+        """Write to a name that other turns write to as well.
+
+        The object's version is asked for before it is asked whose turn it is. So a process that stands still between
+        any two requests and wakes up in a later turn finds another version, or writes what the later turn replaces.
+        """
+        for _ in range(PLACES):
+            version = self.store.version(name)
+            self._check()
+            with contextlib.suppress(Changed):
+                return self.store.write_file_if_unchanged(name, source, version)
+        raise StoreError(f"{self.store.label}/{name} changes all the time")
+
+    def _lies_open(self) -> bool:
+        """Is there a step, and none whose files only its own turn writes to?"""
+        steps = [self._lists[step] for step in self._pointer.steps if step not in self.damaged]
+        return bool(steps) and not any(
+            all(layout.turn_of(entry["object"]) is not None for entry in files.values()) for files in steps
+        )
 
     def _reusable(self, last: bool) -> dict[tuple[str, str, int], str]:
         """(path or "", SHA-256, bytes) -> object that is there."""

@@ -60,12 +60,12 @@ class GCSStore(Store):
             blob = self._blob(name)
             blob.reload(**self._options)
             # The generation is kept: what is read in several requests is one version.
-            return Found(int(blob.size), str(blob.generation), self._chunks(blob, name))
+            return Found(int(blob.size or 0), str(blob.generation), self._chunks(blob, name))
 
     def _chunks(self, blob: Any, name: str) -> Iterator[bytes]:
         pinned = self._bucket.blob(blob.name, generation=blob.generation)
         with self._errors(name):
-            for start in range(0, int(blob.size), PART):
+            for start in range(0, int(blob.size or 0), PART):
                 end = min(start + PART, int(blob.size)) - 1
                 data = pinned.download_as_bytes(
                     start=start, end=end, checksum=None, raw_download=True, **self._options
@@ -74,38 +74,39 @@ class GCSStore(Store):
                     yield data[at : at + CHUNK]
 
     def write(self, name: str, data: bytes | Path) -> None:
+        self._put(name, data)
+
+    def _put(self, name: str, data: bytes | Path, **condition: Any) -> str:
+        """Returns the generation. `condition` is upload_from_file's if_generation_match."""
         blob = self._blob(name)
         with self._errors(name):
             if isinstance(data, bytes):
-                blob.upload_from_string(data, "application/octet-stream", checksum=None, **self._options)
-                return
-            size = data.stat().st_size
-            if size > PART:
-                blob.chunk_size = PART
-            with open(data, "rb") as file:
-                blob.upload_from_file(file, size=size, checksum=None, **self._options)
+                blob.upload_from_string(
+                    data, "application/octet-stream", checksum=None, **condition, **self._options
+                )
+            else:
+                size = data.stat().st_size
+                if size > PART:
+                    blob.chunk_size = PART
+                with open(data, "rb") as file:
+                    blob.upload_from_file(file, size=size, checksum=None, **condition, **self._options)
+            return str(blob.generation)
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         start = f"{self._prefix}/" if self._prefix else ""
         with self._errors(prefix):
             for blob in self._client.list_blobs(self._bucket, prefix=start + prefix, **self._options):
-                yield blob.name[len(start) :], int(blob.size)
+                yield blob.name[len(start) :], int(blob.size or 0)
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(Missing), self._errors(name):
             self._blob(name).delete(**self._options)
 
     def write_if_unchanged(self, name: str, data: bytes, version: str) -> str:
-        blob = self._blob(name)
-        with self._errors(name):
-            blob.upload_from_string(
-                data,
-                "application/json",
-                if_generation_match=int(version or 0),
-                checksum=None,
-                **self._options,
-            )
-            return str(blob.generation)
+        return self._put(name, data, if_generation_match=int(version or 0))
+
+    def write_file_if_unchanged(self, name: str, path: Path, version: str) -> None:
+        self._put(name, path, if_generation_match=int(version or 0))
 
     def _blob(self, name: str) -> Any:
         safe_name(name)

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,7 @@ from textmill.errors import InputError, TextmillError
 from textmill.files import replacing
 from textmill.stores import CHUNK, Changed, Found, Missing, Refused, Store, StoreError, safe_name
 
+PATIENCE = 60.0  # seconds to wait for the lock, which is held while one object is written
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -47,14 +49,8 @@ class LocalStore(Store):
                 yield chunk
 
     def write(self, name: str, data: bytes | Path) -> None:
-        path = self._path(name)
-        with self._errors(name):
-            if isinstance(data, bytes):
-                with replacing(path) as file:
-                    file.write(data)
-                return
-            with open(data, "rb") as source, replacing(path) as file:
-                _copy(source, file)
+        with self._errors(name), replacing(self._path(name)) as file:
+            _fill(file, data)
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         with self._errors(prefix):
@@ -78,23 +74,41 @@ class LocalStore(Store):
                     break
 
     def write_if_unchanged(self, name: str, data: bytes, version: str) -> str:
+        return self._swap(name, data, version)
+
+    def write_file_if_unchanged(self, name: str, path: Path, version: str) -> None:
+        self._swap(name, path, version)
+
+    def version(self, name: str) -> str:
+        path = self._path(name)
+        with self._errors(name), contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            return _version(file)
+        return ""
+
+    def _swap(self, name: str, data: bytes | Path, version: str) -> str:
         path = self._path(name)
         with self._errors(name), self._locked():
-            there = ""
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-                there = _version(file)
-            if there != version:
+            if self.version(name) != version:
                 raise Changed(name)
             with replacing(path) as file:
-                file.write(data)
-            with open(path, "rb") as file:
-                return _version(file)
+                _fill(file, data)
+            return self.version(name)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / ".lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise StoreError(
+                            f"{self.root / '.lock'} is held by a process that stands still"
+                        ) from None
+                    time.sleep(0.01)
             yield
 
     def _path(self, name: str) -> Path:
@@ -110,6 +124,14 @@ class LocalStore(Store):
         except OSError as error:
             reason = f"{self.root / name}: {error.strerror or type(error).__name__}"
             raise (Refused if error.errno in FORBIDDEN else StoreError)(reason) from error
+
+
+def _fill(file: IO[bytes], data: bytes | Path) -> None:
+    if isinstance(data, bytes):
+        file.write(data)
+        return
+    with open(data, "rb") as source:
+        _copy(source, file)
 
 
 def _version(file: IO[bytes]) -> str:

@@ -106,19 +106,21 @@ class S3Store(Store):
             yield from body.iter_chunks(CHUNK)
 
     def write(self, name: str, data: bytes | Path) -> None:
-        if isinstance(data, Path) and data.stat().st_size > PART:
-            self._write_parts(name, data)
-            return
-        body = data.read_bytes() if isinstance(data, Path) else data
         with self._errors(name):
-            self._client.put_object(**self._at(name), Body=body)
+            self._put(name, data, {})
 
-    def _write_parts(self, name: str, path: Path) -> None:
+    def _put(self, name: str, data: bytes | Path, condition: Mapping[str, str]) -> str:
+        """Returns the ETag."""
+        if isinstance(data, Path) and data.stat().st_size > PART:
+            return self._put_parts(name, data, condition)
+        body = data.read_bytes() if isinstance(data, Path) else data
+        return self._client.put_object(**self._at(name), Body=body, **condition)["ETag"]
+
+    def _put_parts(self, name: str, path: Path, condition: Mapping[str, str]) -> str:
         part = max(PART, math.ceil(path.stat().st_size / MOST_PARTS))
-        with self._errors(name):
-            upload = self._client.create_multipart_upload(**self._at(name))["UploadId"]
+        upload = self._client.create_multipart_upload(**self._at(name))["UploadId"]
         try:
-            with self._errors(name), open(path, "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0) as file:
                 done: list[dict[str, Any]] = []
                 while data := _read(file, part):
                     number = len(done) + 1
@@ -126,9 +128,9 @@ class S3Store(Store):
                         **self._at(name), UploadId=upload, PartNumber=number, Body=data
                     )
                     done.append({"PartNumber": number, "ETag": answer["ETag"]})
-                self._client.complete_multipart_upload(
-                    **self._at(name), UploadId=upload, MultipartUpload={"Parts": done}
-                )
+            return self._client.complete_multipart_upload(
+                **self._at(name), UploadId=upload, MultipartUpload={"Parts": done}, **condition
+            )["ETag"]
         except BaseException:
             with contextlib.suppress(Exception):  # what stays is the bucket's lifecycle rule's to remove
                 self._client.abort_multipart_upload(**self._at(name), UploadId=upload)
@@ -148,11 +150,24 @@ class S3Store(Store):
         with self._errors(name), contextlib.suppress(Missing):
             self._client.delete_object(**self._at(name))
 
+    def version(self, name: str) -> str:
+        try:
+            with self._errors(name):
+                return self._client.head_object(**self._at(name))["ETag"]
+        except Missing:
+            return ""
+
     def write_if_unchanged(self, name: str, data: bytes, version: str) -> str:
+        return self._swap(name, data, version)
+
+    def write_file_if_unchanged(self, name: str, path: Path, version: str) -> None:
+        self._swap(name, path, version)
+
+    def _swap(self, name: str, data: bytes | Path, version: str) -> str:
         condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
         try:
             with self._errors(name, swapping=True):
-                return self._client.put_object(**self._at(name), Body=data, **condition)["ETag"]
+                return self._put(name, data, condition)
         except Missing:  # there was a version, and the object is gone
             raise Changed(name) from None
 
@@ -194,7 +209,8 @@ class S3Store(Store):
             return Refused(
                 f"{self.label} refuses: {code or status}; check the bucket, and the credentials in the environment."
             )
-        if code in GONE or status == 404:
+        # an upload that is unknown was ended by a request whose answer was lost: the object may well be there
+        if code in GONE or (status == 404 and code != "NoSuchUpload"):
             return Missing(name)
         return StoreError(f"{self.label}: the store says {code or status} of {name}")
 
