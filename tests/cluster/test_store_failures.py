@@ -22,6 +22,7 @@ import pytest
 from tests.checkpoints.test_train_published import Node, newest
 from tests.killing import assert_same_run
 from textmill.checkpoints import checkpoint as layout
+from textmill.checkpoints import published
 from textmill.stores import open_store
 from textmill.train import train
 from textmill.training.settings import TrainSettings
@@ -200,7 +201,7 @@ def test_a_store_that_fails_for_a_minute(
     folder, store = tmp_path / "run", open_store("s3://runs/17")
     settings = {**SETTINGS, "publish_uri": "s3://runs/17"}
     heal: Callable[[], None] | None = None
-    before = failed_at = published_at = -1
+    before = failed_at = waiting = published_at = -1
     healed_after = published_after = 0.0
     started = time.monotonic()
     for step in Paced(char_dataset).steps(folder, settings):
@@ -213,19 +214,24 @@ def test_a_store_that_fails_for_a_minute(
             saved = layout.newest_step(folder)
             assert saved is not None
             assert saved > failed_at, "training goes on"
+            waiting = saved
             heal()
             heal, healed_after, started = None, time.monotonic() - started, time.monotonic()
         elif failed_at >= 0 and not heal and published_at < 0 and step % 10 == 5:
             found = newest(store)
-            if found > failed_at:
+            if found >= waiting:
                 published_at, published_after = found, time.monotonic() - started
     assert before >= 20
     assert healed_after, "the training ended before the store was healed: give it more steps"
     assert published_at > failed_at, "it is published when the store works again"
     assert_same_run(tmp_path / "whole", folder)
+    assert published.fetch_newest(store, tmp_path / "brought") == (STEPS, []), (
+        "the last step is there, and whole"
+    )
+    assert_same_run(tmp_path / "whole", tmp_path / "brought")
     print(
-        f"\n{how}: failed for {healed_after:.0f} s at step {failed_at}, which trained on; step {published_at} was "
-        f"published {published_after:.0f} s after it worked again"
+        f"\n{how}: failed for {healed_after:.0f} s at step {failed_at}; {waiting} was saved when it worked again; "
+        f"{published_at} was published {published_after:.0f} s later"
     )
 
 
