@@ -265,7 +265,8 @@ def command() -> str:
     given = [word for word in sys.argv[1:] if word != "--keep"]
     if "--out" in given:
         del given[given.index("--out") :][:2]
-    return " ".join(["python -m", f"benchmarks.{Path(__main__.__file__ or '').stem}", *given])
+    module = Path(getattr(__main__, "__file__", None) or "unknown").stem
+    return " ".join(["python -m", f"benchmarks.{module}", *given])
 
 
 def markdown_table(table: Mapping[str, Any]) -> str:

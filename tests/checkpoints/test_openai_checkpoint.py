@@ -406,7 +406,10 @@ assert step == 7 and len(weights) == 28
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
-def test_without_tensorflow_it_says_what_to_install(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorflow_it_is_read_and_to_write_it_says_what_to_install(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
+    config, weights, step = read_model(written)
     with pytest.raises(MachineError, match=r"pip install 'textmill\[train\]'"):
-        read_model(written)
+        write_model(tmp_path / "new", step, config, weights)

@@ -170,6 +170,20 @@ def test_a_child_that_trains_on_is_asked_again(monkeypatch: pytest.MonkeyPatch) 
         assert sent == [signal.SIGINT] * times, now
 
 
+def test_a_child_that_hangs_when_asked_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, killed = 100.0, []
+    child: Any = SimpleNamespace(poll=lambda: None, kill=lambda: killed.append(now))
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += 10
+
+    monkeypatch.setattr(gpt2_simple, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    gpt2_simple._end(child, [100.0])
+    assert killed == [100.0 + gpt2_simple.PATIENCE + 10], "not while it may be saving"
+    gpt2_simple._end(SimpleNamespace(poll=lambda: 0), [100.0])  # type: ignore[arg-type]  # ended by itself
+
+
 def test_the_child_does_not_outlive_its_parent(dataset: Path, base: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from textmill.training.gpt2_simple import train_with_gpt2_simple\n"

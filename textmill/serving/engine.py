@@ -39,9 +39,10 @@ STEP_SECONDS = 0.080  # and where none is,
 SETTLED = 0.030  # and none began within so many seconds: who asks seldom comes alone
 STREAM_SHARE, STEP_SHARE = 1 / 3, 1 / 8  # most of that time that starting the steps may take
 LONGEST_TURN = 0.25  # seconds, whatever starting the steps takes
-STREAM_GAP = 0.025  # seconds a step; more texts are streamed side by side while it takes less,
-STREAM_SLOWER = 2.0  # or while it takes less than this times the step of a text alone
+STREAM_GAP = 0.018  # seconds a step; more texts are streamed side by side while it takes less,
+STREAM_SLOWER = 1.6  # or while it takes less than this times the step of a text alone
 READ_TOKENS = 2048  # most of prompts read before those who are writing go on
+STREAM_READ = 16  # the same while texts are streamed, which would stand still meanwhile; one prompt at least
 YOUNG = 0.5  # seconds since its first step in which a text may start again in a larger pool
 TRIED = 8  # steps run to see what one costs
 NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "penalty": 1.0}
@@ -335,8 +336,8 @@ class Engine:
         return True
 
     def _admit(self) -> None:
-        """Give free slots to those who wait, first come, first served, READ_TOKENS at most."""
-        read = 0
+        """Give free slots to those who wait, first come, first served; of prompts so many tokens at most."""
+        read, most = 0, STREAM_READ if self._streamed else READ_TOKENS
         with self._changed:
             waiting = [writing.order.pieces for writing in self._queue]
         more = min(sum(waiting), max(0, self._most_streamed - self._streamed)) + waiting.count(False)
@@ -344,7 +345,7 @@ class Engine:
         target = next((s.size for s in self._pools if s.size >= wanted), self._pools[-1].size)
         if self._queue:
             self._gather(target)
-        while self._queue and read < READ_TOKENS:
+        while self._queue and read < most:
             free = [slots for slots in self._pools if slots.free]
             if not free or len(self._writing) >= self._most:
                 return

@@ -26,6 +26,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ ROW = 1024  # tokens of each row: it samples no other length
 RUN = "run1"
 SAVE_EVERY = 1000  # its own default
 HEARD = 5.0  # seconds after which a child that was asked to stop trains no more
+PATIENCE = 120.0  # seconds without an end or another line, until a child that was asked to stop is killed
 LINE = re.compile(r"\[(\d+) \| ([\d.]+)\] loss=(\S+) avg=(\S+)")
 # What it cannot do: setting of the schedule -> the one value that it has.
 FIXED: dict[str, Any] = {
@@ -378,9 +380,19 @@ def _passing_signals_to(child: subprocess.Popen[bytes]) -> Iterator[list[float]]
         asked.append(time.monotonic())
         log.warning("stopping gpt-2-simple, which saves; once more stops at once")
         child.send_signal(signal.SIGINT)
+        threading.Thread(target=_end, args=(child, asked), daemon=True).start()
 
     with on_signals(pass_on):
         yield asked
+
+
+def _end(child: subprocess.Popen[bytes], asked: list[float]) -> None:
+    """End a child that was asked to stop and hangs, as TensorFlow 1 may at its end; what it has saved is there."""
+    while child.poll() is None:
+        if time.monotonic() - asked[-1] > PATIENCE:
+            child.kill()
+            return
+        time.sleep(0.5)
 
 
 def _ask_again(child: subprocess.Popen[bytes], asked: list[float]) -> None:
@@ -393,7 +405,6 @@ def _ask_again(child: subprocess.Popen[bytes], asked: list[float]) -> None:
 def _child(job: dict[str, Any]) -> None:
     """The child's whole work, in its working folder."""
     import random
-    import threading
 
     def end_with_the_parent() -> None:
         os.read(0, 1)  # comes back when the parent is gone
